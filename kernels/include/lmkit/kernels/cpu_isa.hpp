@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which instruction set the CPU kernels use. Found once at start; LMKIT_CPU_ISA=baseline|avx2|avx512 lowers it.
+//
+// A kernel file is compiled once per instruction set, with LMKIT_ISA naming the set (see lmkit_add_isa_kernels in
+// CMake). Its templates take the set as a tag type, so that the copies are different functions to the linker.
+#pragma once
+
+#include <cstdint>
+
+namespace lmkit::kernels {
+
+enum class CpuIsa : std::uint8_t { baseline, avx2, avx512 };  // avx2: AVX2 FMA F16C; avx512: F BW DQ VL VNNI
+
+const char* name_of(CpuIsa isa) noexcept;
+CpuIsa cpu_isa() noexcept;
+
+namespace isa {
+struct baseline {};
+struct avx2 {};
+struct avx512 {};
+}  // namespace isa
+
+}  // namespace lmkit::kernels

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// rms_norm: out = x / sqrt(mean(x^2) + eps) * weight, per row (RMSNorm, arXiv:1910.07467).
+#pragma once
+
+#include <lmkit/base/stream.hpp>
+
+#include <cstdint>
+
+namespace lmkit::kernels {
+
+// x, out: (rows, cols), may be the same; weight: (cols)
+void rms_norm(const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t cols, float eps, Stream stream) noexcept;
+
+// residual += x, then out = rms_norm(residual). residual, x, out: (rows, cols); out may be x.
+void add_rms_norm(float* residual, const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t cols, float eps,
+                  Stream stream) noexcept;
+
+}  // namespace lmkit::kernels

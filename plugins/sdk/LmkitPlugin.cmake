@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# lmkit_add_isa_kernels(target file…)
+#   Compiles each file once per CPU instruction set of kernels/cpu_isa.hpp, with LMKIT_ISA set to its name. The files
+#   instantiate templates tagged with lmkit::kernels::isa::LMKIT_ISA, so no two copies share a symbol; the baseline
+#   comes first, so that any inline function left over is linked in its baseline form.
+#
+# lmkit_add_plugin(name SOURCES file… [KERNELS file…])
+#   A plugin: one shared object name.so that exports lmkit_plugin_entry alone, with KERNELS compiled per instruction set.
+include_guard(GLOBAL)
+
+set(LMKIT_SDK_DIR ${CMAKE_CURRENT_LIST_DIR})
+
+set(LMKIT_ISA_FLAGS_baseline "")
+set(LMKIT_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
+set(LMKIT_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2 -mprefer-vector-width=512)
+
+function(lmkit_add_isa_kernels target)
+  if(NOT ARGN)
+    return()
+  endif()
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(isas baseline avx2 avx512)
+  else()
+    set(isas baseline)
+  endif()
+  foreach(isa ${isas})
+    add_library(${target}_${isa} OBJECT ${ARGN})
+    target_compile_definitions(${target}_${isa} PRIVATE LMKIT_ISA=${isa} LMKIT_ISA_IS_${isa}=1)
+    # -O3 in every build type: at -O0 inlined helpers would become shared symbols of the wrong instruction set
+    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${LMKIT_ISA_FLAGS_${isa}})
+    target_include_directories(${target}_${isa} PRIVATE $<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>)
+    target_compile_features(${target}_${isa} PRIVATE cxx_std_20)
+    set_target_properties(${target}_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
+  endforeach()
+endfunction()
+
+function(lmkit_add_plugin name)
+  cmake_parse_arguments(PLUGIN "" "" "SOURCES;KERNELS" ${ARGN})
+  add_library(${name} MODULE ${PLUGIN_SOURCES})
+  target_link_libraries(${name} PRIVATE lmkit::plugin_sdk)
+  set_target_properties(${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  if(LMKIT_PLUGIN_DIR)
+    set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LMKIT_PLUGIN_DIR})
+  endif()
+  target_link_options(${name} PRIVATE -Wl,--version-script=${LMKIT_SDK_DIR}/exports.map -Wl,--no-undefined)
+  set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${LMKIT_SDK_DIR}/exports.map)
+  lmkit_add_isa_kernels(${name} ${PLUGIN_KERNELS})
+endfunction()

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <catch.hpp>
+#include <lmkit/base/task_pool.hpp>
+
+#include <atomic>
+#include <numeric>
+#include <vector>
+
+using namespace lmkit;
+
+TEST_CASE("parallel_for runs every index once, and no worker twice at a time") {
+  for (int threads : {1, 2, 3, 7}) {
+    TaskPool pool(threads);
+    const Stream stream = pool.stream();
+    REQUIRE(stream.workers() == threads);
+    std::vector<std::atomic<int>> busy(threads);
+    for (int count : {0, 1, 2, 5, 100}) {
+      std::vector<std::atomic<int>> runs(count);
+      std::atomic<int> clashes{0};
+      for (int repeat = 0; repeat < 50; ++repeat)
+        stream.parallel_for(count, [&](int index, int worker) {
+          if (busy[worker].fetch_add(1) != 0) ++clashes;
+          ++runs[index];
+          busy[worker].fetch_sub(1);
+        });
+      CHECK(clashes == 0);
+      for (auto& r : runs) CHECK(r == 50);
+    }
+  }
+}
+
+TEST_CASE("the reason of a failure inside a task reaches the thread that started the loop") {
+  TaskPool pool(3);
+  const Stream stream = pool.stream();
+  stream.parallel_for(8, [&](int index, int) {
+    if (index == 5) stream.host->fail("index 5 is bad");
+  });
+  CHECK(last_failure() == "index 5 is bad");
+  CHECK(last_failure().empty());
+}
