@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The memory plan: what a pipeline takes, to the byte, before anything is loaded. The engine allocates exactly this at
+// start and nothing afterwards, and `lmkit plan` prints the same ledger. All sizes in bytes unless said otherwise.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace lmkit {
+
+// The largest work the engine will accept.
+struct EngineLimits {
+  int threads = 0;            // CPU threads of all ranks together; 0: all this process may use
+  int max_sequences = 16;     // in one step
+  int session_len = 0;        // tokens of one sequence; 0: the model's context
+  int max_batch_tokens = 512; // new tokens in one step
+  std::int64_t device_memory = 0;  // the most the ledger may use, all local ranks together; 0: what is available
+};
+
+struct RankLedger {
+  std::int64_t weights_mapped = 0;  // read where they lie in the file
+  std::int64_t weights_packed = 0;  // copied in the kernels' order
+  std::int64_t activations = 0;     // of the largest step, with its tables
+  std::int64_t workspace = 0;       // scratch of gemm and attention
+  std::int64_t logits = 0;
+  std::int64_t communication = 0;
+  std::int64_t kv_pool = 0;
+  std::int64_t kv_block_bytes = 0;  // one block, all layers
+
+  std::int64_t fixed() const noexcept { return weights_mapped + weights_packed + activations + workspace + logits + communication; }
+  std::int64_t arena() const noexcept { return fixed() - weights_mapped + kv_pool; }  // allocated by the engine
+  std::int64_t total() const noexcept { return fixed() + kv_pool; }
+};
+
+struct Ledger {
+  std::vector<RankLedger> ranks;  // this process's
+  std::int64_t memory = 0;        // what one rank may use
+  int block_tokens = 64;
+  int blocks = 0;        // in each rank's pool
+  int session_len = 0;   // tokens of one sequence
+  std::int64_t kv_tokens() const noexcept { return std::int64_t{blocks} * block_tokens; }
+};
+
+// Memory this process can still get: the smaller of MemAvailable and what its control group has left.
+std::int64_t available_memory();
+
+}  // namespace lmkit
