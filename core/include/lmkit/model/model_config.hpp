@@ -14,7 +14,9 @@ struct RopeConfig {
   lmkit_rope_pairs pairs = LMKIT_ROPE_HALVES;
   int rotary_dim = 0;
   float base = 10000.0f;
-  // Llama 3 frequency scaling (factor 1: none)
+  // Llama 3 frequency scaling (factor 1: none). Without an original context every frequency is divided by the factor,
+  // which is linear scaling. A GGUF file brings Llama 3's as a tensor instead: rope_freqs.weight (rotary_dim / 2), what
+  // each frequency is divided by.
   float factor = 1.0f, low_frequency_factor = 1.0f, high_frequency_factor = 1.0f;
   int original_context = 0;
 };
@@ -35,5 +37,16 @@ struct ModelConfig {
   bool tied_embeddings = false;
   RopeConfig rope;
 };
+
+// The most of each that a file may ask for: above every known model, and small enough for products in 64 bits.
+namespace limits {
+inline constexpr int layers = 4096, hidden = 1 << 20, heads = 4096, head_dim = 4096, vocabulary = 1 << 24, context = 1 << 28;
+}
+
+// Throws Error(model) naming the field that is out of its range or does not fit the others.
+void check_config(const ModelConfig& config);
+
+// Throws Error(model) listing the known architectures if this is none of them.
+void check_architecture(const std::string& name);
 
 }  // namespace lmkit

@@ -3,7 +3,8 @@
 // ModelFile: a model on disk: its config, its tokenizer, and its tensors by their GGUF names, memory-mapped.
 //
 // Names follow GGUF whatever the format: token_embd.weight, output.weight, output_norm.weight,
-// blk.N.{attn_norm,attn_q,attn_k,attn_v,attn_output,ffn_norm,ffn_gate,ffn_up,ffn_down}.weight.
+// blk.N.{attn_norm,attn_q,attn_k,attn_v,attn_output,ffn_norm,ffn_gate,ffn_up,ffn_down}.weight, rope_freqs.weight (see
+// RopeConfig). Norms are F32 whatever the file has; output.weight is absent where config().tied_embeddings.
 #pragma once
 
 #include <lmkit/base/tensor_view.hpp>

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Weights: one rank's part of a model, in the kernels' order. RankShape says which part that is.
+#pragma once
+
+#include <lmkit/base/stream.hpp>
+#include <lmkit/concepts/parallel_strategy.hpp>
+#include <lmkit/engine/arena.hpp>
+#include <lmkit/kernels/gemm.hpp>
+#include <lmkit/model/model_file.hpp>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lmkit {
+
+// Half-open ranges of what a rank holds. It holds the key/value heads its query heads read, so where a cut falls
+// inside a group two ranks hold the same one.
+struct RankShape {
+  int query_begin = 0, query_end = 0;
+  int kv_begin = 0, kv_end = 0;
+  int group_offset = 0;  // the first query head's place in its group
+  int ffn_begin = 0, ffn_end = 0;                // columns
+  int vocabulary_begin = 0, vocabulary_end = 0;  // rows of the output matrix
+
+  int query_heads() const noexcept { return query_end - query_begin; }
+  int kv_heads() const noexcept { return kv_end - kv_begin; }
+  int ffn() const noexcept { return ffn_end - ffn_begin; }
+  int vocabulary() const noexcept { return vocabulary_end - vocabulary_begin; }
+};
+
+// FFN columns are cut by the weights' quantisation block.
+inline constexpr int ffn_unit = 32;
+
+RankShape cut(const ModelConfig& config, const std::function<Shard(Role, std::int64_t)>& shard);
+
+struct LayerWeights {
+  const float* attention_norm = nullptr;          // (hidden)
+  std::array<kernels::PackedMatrix, 3> qkv;       // (local heads * head_dim, hidden) each
+  kernels::PackedMatrix attention_output;         // (hidden, local query heads * head_dim)
+  const float* ffn_norm = nullptr;                // (hidden)
+  std::array<kernels::PackedMatrix, 2> gate_up;   // (local ffn, hidden) each
+  kernels::PackedMatrix down;                     // (hidden, local ffn)
+};
+
+struct Weights {
+  MatrixView embedding;  // (vocabulary, hidden), in the file
+  std::vector<LayerWeights> layers;
+  const float* output_norm = nullptr;  // (hidden)
+  kernels::PackedMatrix output;        // (local vocabulary, hidden)
+  std::int64_t mapped_bytes = 0;       // read where they lie in the file
+};
+
+// Takes tensors from the file into the carver; packs nothing when the carver measures.
+class WeightLoader {
+ public:
+  WeightLoader(const ModelFile& file, Carver& carver, Stream stream) : file_(file), carver_(carver), stream_(stream) {}
+
+  kernels::PackedMatrix pack(const MatrixView& part);
+  const float* vector(const std::string& name, std::int64_t size);  // where it lies, if it is F32
+  MatrixView mapped(const MatrixView& matrix);
+
+  const ModelFile& file() const noexcept { return file_; }
+  std::int64_t mapped_bytes() const noexcept { return mapped_bytes_; }
+
+ private:
+  const ModelFile& file_;
+  Carver& carver_;
+  Stream stream_;
+  std::int64_t mapped_bytes_ = 0;
+};
+
+// Cosine and sine of every position and frequency: (positions, rotary_dim / 2, 2). `divisors` (rotary_dim / 2) slow
+// single frequencies down (GGUF's rope_freqs.weight), or null.
+void fill_rope_table(const RopeConfig& rope, const float* divisors, int positions, float* table, Stream stream) noexcept;
+
+}  // namespace lmkit
