@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/kernels/cpu_isa.hpp>
 
+#include <atomic>
 #include <cstdlib>
 #include <string_view>
 
 namespace lmkit::kernels {
 namespace {
 
-CpuIsa best_of_machine() noexcept {
+CpuIsa find_best() noexcept {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
@@ -21,12 +22,17 @@ CpuIsa best_of_machine() noexcept {
 }
 
 CpuIsa choose() noexcept {
-  const CpuIsa best = best_of_machine();
+  const CpuIsa best = best_cpu_isa();
   const char* wish = std::getenv("LMKIT_CPU_ISA");
   if (!wish) return best;
   for (CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx2, CpuIsa::avx512})
     if (std::string_view(wish) == name_of(isa) && isa <= best) return isa;
   return best;
+}
+
+std::atomic<CpuIsa>& in_use() noexcept {
+  static std::atomic<CpuIsa> isa = choose();
+  return isa;
 }
 
 }  // namespace
@@ -40,9 +46,15 @@ const char* name_of(CpuIsa isa) noexcept {
   return "";
 }
 
-CpuIsa cpu_isa() noexcept {
-  static const CpuIsa isa = choose();
-  return isa;
+CpuIsa best_cpu_isa() noexcept {
+  static const CpuIsa best = find_best();
+  return best;
+}
+
+CpuIsa cpu_isa() noexcept { return in_use().load(std::memory_order_relaxed); }
+
+void use_cpu_isa(CpuIsa isa) noexcept {
+  if (isa <= best_cpu_isa()) in_use().store(isa, std::memory_order_relaxed);
 }
 
 }  // namespace lmkit::kernels

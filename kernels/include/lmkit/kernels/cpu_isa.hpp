@@ -13,7 +13,11 @@ namespace lmkit::kernels {
 enum class CpuIsa : std::uint8_t { baseline, avx2, avx512 };  // avx2: AVX2 FMA F16C; avx512: F BW DQ VL VNNI
 
 const char* name_of(CpuIsa isa) noexcept;
-CpuIsa cpu_isa() noexcept;
+CpuIsa best_cpu_isa() noexcept;  // of this machine
+CpuIsa cpu_isa() noexcept;       // in use
+
+// Lets tests and benchmarks run each set; one above the machine's best is ignored. [load-time]
+void use_cpu_isa(CpuIsa isa) noexcept;
 
 namespace isa {
 struct baseline {};

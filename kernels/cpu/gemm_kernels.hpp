@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What gemm.cpp asks of each instruction set (isa/gemm.cpp), and the layout both sides share.
+//
+// Packed weights: tiles of 16 rows, one after the other; a tile is a run of blocks along its columns.
+//   quantised, a block of 32 columns:  half d[16]; Q4_1: half m[16]; then 64-byte groups of 4 columns x 16 rows, so
+//     that byte 4 r + k of a group belongs to row r. Q8_0: 8 groups, values + 128, group g holds columns 4 g + k.
+//     Q4: 4 groups, group g holds columns 4 g + k in its low and 16 + 4 g + k in its high nibbles.
+//   float, a block of 1 column:        value[16]
+// A tile is therefore as long as 16 rows of the file.
+#pragma once
+
+#include <lmkit/base/dtype.hpp>
+#include <lmkit/kernels/cpu_isa.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace lmkit::kernels {
+
+inline constexpr int gemm_tile_rows = 16;
+inline constexpr int gemm_panel_tokens = 16;
+
+constexpr bool is_quantised(WeightFormat format) noexcept { return block_of(format).values > 1; }
+
+// 32 columns of 16 tokens' activations, quantised: x = scale * values.
+struct alignas(64) ActivationBlock {
+  std::int8_t values[gemm_panel_tokens][32];  // in [-127, 127]
+  float scale[gemm_panel_tokens];
+  float scaled_sum[gemm_panel_tokens];        // scale * sum(values): meets Q4_1's minimum
+  std::int32_t minus_8_sums[gemm_panel_tokens];    // -8 sum(values): where Q4_0's integer sums start
+  std::int32_t minus_128_sums[gemm_panel_tokens];  // -128 sum(values): the same for Q8_0
+};
+
+// y[t][r] = sum over columns, for `tiles` whole tiles of weights (of which `rows` rows exist) and `tokens` tokens.
+struct GemmTask {
+  WeightFormat format;
+  const std::byte* weights;
+  std::int64_t tiles;
+  std::int64_t rows;
+  std::int64_t cols;
+  const ActivationBlock* panels;  // (ceil(tokens / 16), cols / 32): quantised formats
+  const float* x;                 // (tokens, cols): float formats
+  std::int64_t x_stride;
+  std::int64_t tokens;
+  float* y;
+  std::int64_t y_stride;
+};
+
+struct GemmKernels {
+  // One panel: up to 16 tokens of x, (tokens, 32 blocks), to (blocks). Absent tokens are left as they are.
+  void (*quantise)(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t blocks, ActivationBlock* panel) noexcept;
+  void (*multiply)(const GemmTask& task) noexcept;
+};
+
+template <class Isa>
+const GemmKernels& gemm_kernels() noexcept;  // defined in isa/gemm.cpp
+
+const GemmKernels& gemm_kernels(CpuIsa isa) noexcept;
+
+}  // namespace lmkit::kernels
