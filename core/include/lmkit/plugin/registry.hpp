@@ -50,6 +50,9 @@ class LoadedPlugin {
   std::optional<AnyAllocator::Source> allocator() const;
 
  private:
+  template <class Table>
+  std::optional<Provider<Table>> provider(const char* extension, std::size_t size_1_0) const;
+
   PluginFacts facts_;
   std::vector<PluginSetting> settings_;  // defaults included
   const lmkit_plugin* entry_;
