@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TokenizerData: what a model file says about its tokenizer. Written by model/, read by Tokenizer.
+// TokenizerData: what a model file says about its tokenizer. Written by model/ (GGUF) and tokenizer_json (Hugging Face),
+// read by Tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,12 @@ using TokenId = std::int32_t;
 
 enum class TokenKind : std::uint8_t { normal, unknown, control, user_defined, unused, byte };
 
+// A special token that swallows the white space beside it.
+struct StripRule {
+  TokenId token = 0;
+  bool left = false, right = false;
+};
+
 struct TokenizerData {
   std::string model;          // "bpe"
   std::string pre_tokenizer;  // GGUF's name of it: "smollm", "gpt-2", "llama-bpe", "qwen2"
@@ -23,6 +30,14 @@ struct TokenizerData {
   std::optional<TokenId> bos, eos, unknown, padding;
   std::vector<TokenId> end_of_turn;  // every token that ends an answer, eos included
   bool add_bos = false;
+
+  // What only a tokenizer.json says; a GGUF's pre_tokenizer implies it.
+  std::vector<std::string> split_patterns;  // regular expressions applied one after the other; empty: pre_tokenizer's own
+  bool ignore_merges = false;               // a word that is a token is that token, whatever the merges say
+  bool nfc = false;                         // text is brought to Unicode normal form C first
+  std::optional<TokenId> missing_byte;      // stands for a byte without a token; none: such bytes vanish
+  std::vector<StripRule> strips;
+
   std::string chat_template;  // Jinja; empty if the file has none
 };
 

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PreTokenizer: cuts text into the words that BPE works on. Each stage is a regular expression (PCRE2, compiled to
+// machine code) that cuts every piece the stage before it left: matches become pieces, and so does what lies between.
+#pragma once
+
+#include <lmkit/text/tokenizer_data.hpp>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lmkit {
+
+class PreTokenizer {
+ public:
+  // Throws Error(model).
+  explicit PreTokenizer(const TokenizerData& data);
+  ~PreTokenizer();
+
+  // `text` is valid UTF-8. Throws Error(runtime) if an expression exceeds its limits.
+  std::vector<std::string_view> split(std::string_view text) const;
+
+  bool ignores_merges() const noexcept { return ignores_merges_; }
+
+ private:
+  struct Stage;
+  std::vector<Stage> stages_;
+  bool ignores_merges_ = false;
+};
+
+}  // namespace lmkit
