@@ -57,25 +57,19 @@ void for_parts(std::span<const PackedMatrix> parts, std::int64_t begin, std::int
   }
 }
 
-}  // namespace
-
-const GemmKernels& gemm_kernels(CpuIsa isa) noexcept {
-  switch (isa) {
-#if defined(__x86_64__)
-    case CpuIsa::avx512: return gemm_kernels<isa::avx512>();
-    case CpuIsa::avx2: return gemm_kernels<isa::avx2>();
-#endif
-    default: return gemm_kernels<isa::baseline>();
-  }
+const GemmKernels& kernels_in_use() noexcept {
+  return visit_isa(cpu_isa(), [](auto isa) -> const GemmKernels& { return gemm_kernels<decltype(isa)>(); });
 }
 
+}  // namespace
+
 std::int64_t PackedMatrix::bytes(WeightFormat format, std::int64_t rows, std::int64_t cols) noexcept {
-  return ceil_div(rows, tile_rows) * tile_rows * MatrixView::packed_row_bytes(format, cols);
+  return ceil_div(rows, tile_rows) * gemm_tile_bytes(format, cols);
 }
 
 PackedMatrix::PackedMatrix(const MatrixView& source, std::byte* storage, Stream stream) noexcept
     : format_(source.format), rows_(source.rows), cols_(source.cols), data_(storage) {
-  const std::int64_t tile_bytes = tile_rows * MatrixView::packed_row_bytes(format_, cols_);
+  const std::int64_t tile_bytes = gemm_tile_bytes(format_, cols_);
   stream.parallel_for(static_cast<std::int32_t>(ceil_div(rows_, tile_rows)),
                       [&](std::int32_t tile, int) { pack_tile(source, std::int64_t{tile} * tile_rows, storage + tile * tile_bytes); });
 }
@@ -87,7 +81,7 @@ std::int64_t gemm_workspace_bytes(std::int64_t max_tokens, std::int64_t max_cols
 void gemm(std::span<const PackedMatrix> parts, const float* x, std::int64_t x_stride, std::int64_t tokens, float* y,
           std::int64_t y_stride, std::byte* workspace, Stream stream) noexcept {
   if (parts.empty() || tokens == 0) return;
-  const GemmKernels& kernels = gemm_kernels(cpu_isa());
+  const GemmKernels& kernels = kernels_in_use();
   const std::int64_t cols = parts.front().cols(), blocks = cols / 32;
   const std::int64_t panels = ceil_div(tokens, gemm_panel_tokens);
   auto* activations = reinterpret_cast<ActivationBlock*>(workspace);
@@ -108,7 +102,7 @@ void gemm(std::span<const PackedMatrix> parts, const float* x, std::int64_t x_st
   stream.parallel_for(static_cast<std::int32_t>(chunks), [&](std::int32_t chunk, int) {
     for_parts(parts, chunk * tiles / chunks, (chunk + 1) * tiles / chunks,
               [&](const PackedMatrix& part, std::int64_t first, std::int64_t count, std::int64_t first_row) {
-                const std::int64_t tile_bytes = gemm_tile_rows * MatrixView::packed_row_bytes(part.format(), cols);
+                const std::int64_t tile_bytes = gemm_tile_bytes(part.format(), cols);
                 kernels.multiply({.format = part.format(),
                                   .weights = part.data() + first * tile_bytes,
                                   .tiles = count,

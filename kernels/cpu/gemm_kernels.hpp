@@ -7,7 +7,6 @@
 //     that byte 4 r + k of a group belongs to row r. Q8_0: 8 groups, values + 128, group g holds columns 4 g + k.
 //     Q4: 4 groups, group g holds columns 4 g + k in its low and 16 + 4 g + k in its high nibbles.
 //   float, a block of 1 column:        value[16]
-// A tile is therefore as long as 16 rows of the file.
 #pragma once
 
 #include <lmkit/base/dtype.hpp>
@@ -20,6 +19,10 @@ namespace lmkit::kernels {
 
 inline constexpr int gemm_tile_rows = 16;
 inline constexpr int gemm_panel_tokens = 16;
+
+constexpr std::int64_t gemm_tile_bytes(WeightFormat format, std::int64_t cols) noexcept {
+  return gemm_tile_rows * (cols / block_of(format).values * block_of(format).bytes);
+}
 
 constexpr bool is_quantised(WeightFormat format) noexcept { return block_of(format).values > 1; }
 
@@ -55,7 +58,5 @@ struct GemmKernels {
 
 template <class Isa>
 const GemmKernels& gemm_kernels() noexcept;  // defined in isa/gemm.cpp
-
-const GemmKernels& gemm_kernels(CpuIsa isa) noexcept;
 
 }  // namespace lmkit::kernels

@@ -13,18 +13,23 @@ set(LMKIT_SDK_DIR ${CMAKE_CURRENT_LIST_DIR})
 
 set(LMKIT_ISA_FLAGS_baseline "")
 set(LMKIT_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
-set(LMKIT_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2 -mprefer-vector-width=512)
+set(LMKIT_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2 -mprefer-vector-width=512
+    -Wno-maybe-uninitialized)  # g++ 12's own AVX-512 header trips it (GCC bug 105593)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(LMKIT_ISAS baseline avx2 avx512)
+else()
+  set(LMKIT_ISAS baseline)
+endif()
+
+# In the source tree, or beside this file once installed.
+find_file(LMKIT_CPU_ISA_SOURCE cpu_isa.cpp PATHS ${LMKIT_SDK_DIR}/../../kernels/cpu ${LMKIT_SDK_DIR} NO_DEFAULT_PATH NO_CACHE REQUIRED)
 
 function(lmkit_add_isa_kernels target)
   if(NOT ARGN)
     return()
   endif()
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    set(isas baseline avx2 avx512)
-  else()
-    set(isas baseline)
-  endif()
-  foreach(isa ${isas})
+  foreach(isa ${LMKIT_ISAS})
     add_library(${target}_${isa} OBJECT ${ARGN})
     target_compile_definitions(${target}_${isa} PRIVATE LMKIT_ISA=${isa} LMKIT_ISA_IS_${isa}=1)
     # -O3 in every build type: at -O0 inlined helpers would become shared symbols of the wrong instruction set
@@ -40,6 +45,11 @@ function(lmkit_add_plugin name)
   cmake_parse_arguments(PLUGIN "" "" "SOURCES;KERNELS" ${ARGN})
   add_library(${name} MODULE ${PLUGIN_SOURCES})
   target_link_libraries(${name} PRIVATE lmkit::plugin_sdk)
+  if(PLUGIN_KERNELS)
+    target_sources(${name} PRIVATE ${LMKIT_CPU_ISA_SOURCE})  # finds the instruction set at run time
+    string(JOIN " " isas ${LMKIT_ISAS})
+    target_compile_definitions(${name} PRIVATE "LMKIT_PLUGIN_CPU_ISAS=\"${isas}\"")
+  endif()
   set_target_properties(${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(LMKIT_PLUGIN_DIR)
     set_target_properties(${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${LMKIT_PLUGIN_DIR})

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../gemm_kernels.hpp"
-
-#include <lmkit/base/half.hpp>
+//
+// The loops around gemm's tiles, and the quantisation of activations.
+#if defined(LMKIT_ISA_IS_avx512)
+#include "gemm_tile_avx512.hpp"
+#elif defined(LMKIT_ISA_IS_avx2)
+#include "gemm_tile_avx2.hpp"
+#else
+#include "gemm_tile.hpp"
+#endif
 
 #include <algorithm>
-#include <cstring>
 
 namespace lmkit::kernels {
 namespace {
@@ -20,8 +25,9 @@ float quantise_block(const float* x, std::int8_t* values, std::int32_t& sum) noe
   for (int i = 0; i < 32; ++i) {
     // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
     const float shifted = x[i] * inverse + 0x1.8p23f;
-    values[i] = static_cast<std::int8_t>(__builtin_bit_cast(std::int32_t, shifted) - 0x4b400000);
-    total += values[i];
+    const std::int32_t value = __builtin_bit_cast(std::int32_t, shifted) - 0x4b400000;
+    values[i] = static_cast<std::int8_t>(value);
+    total += value;
   }
   sum = total;
   return tiny ? 0.0f : peak / 127.0f;
@@ -39,75 +45,53 @@ void quantise(const float* x, std::int64_t x_stride, std::int64_t tokens, std::i
     }
 }
 
-template <WeightFormat F>
-void quantised_tile(const std::byte* weights, std::int64_t blocks, const ActivationBlock* panel, int token, float (&y)[16]) noexcept {
-  constexpr int block_bytes = 16 * block_of(F).bytes;
-  float acc[16] = {};
-  for (std::int64_t b = 0; b < blocks; ++b, weights += block_bytes) {
-    Half d[16], m[16] = {};
-    std::memcpy(d, weights, sizeof d);
-    const std::byte* q = weights + sizeof d;
-    if constexpr (F == WeightFormat::q4_1) {
-      std::memcpy(m, q, sizeof m);
-      q += sizeof m;
-    }
-    const std::int8_t* a = panel[b].values[token];
-    for (int r = 0; r < 16; ++r) {
-      std::int32_t sum = F == WeightFormat::q8_0   ? panel[b].minus_128_sums[token]
-                         : F == WeightFormat::q4_0 ? panel[b].minus_8_sums[token]
-                                                   : 0;
-      for (int g = 0; g < (F == WeightFormat::q8_0 ? 8 : 4); ++g)
-        for (int k = 0; k < 4; ++k) {
-          const int byte = static_cast<int>(q[64 * g + 4 * r + k]);
-          if constexpr (F == WeightFormat::q8_0)
-            sum += byte * a[4 * g + k];
-          else
-            sum += (byte & 15) * a[4 * g + k] + (byte >> 4) * a[16 + 4 * g + k];
-        }
-      acc[r] += static_cast<float>(sum) * to_float(d[r]) * panel[b].scale[token];
-      if constexpr (F == WeightFormat::q4_1) acc[r] += to_float(m[r]) * panel[b].scaled_sum[token];
-    }
-  }
-  std::memcpy(y, acc, sizeof acc);
+Out out_of(const GemmTask& task, std::int64_t tile, std::int64_t token) noexcept {
+  const std::int64_t row = tile * gemm_tile_rows;
+  return {task.y + token * task.y_stride + row, task.y_stride, static_cast<int>(std::min<std::int64_t>(task.rows - row, 2 * gemm_tile_rows))};
 }
 
-template <class T>
-void float_tile(const std::byte* weights, std::int64_t cols, const float* x, float (&y)[16]) noexcept {
-  float acc[16] = {};
-  for (std::int64_t c = 0; c < cols; ++c) {
-    T w[16];
-    std::memcpy(w, weights + c * static_cast<std::int64_t>(sizeof w), sizeof w);
-    for (int r = 0; r < 16; ++r) {
-      if constexpr (std::is_same_v<T, float>)
-        acc[r] += w[r] * x[c];
-      else
-        acc[r] += to_float(w[r]) * x[c];
-    }
-  }
-  std::memcpy(y, acc, sizeof acc);
+// Tokens [from, to) of a tile, as many at a time as go, then half as many, ...
+template <WeightFormat F, int Tokens>
+void quantised_tokens(const GemmTask& task, const std::byte* weights, std::int64_t tile, std::int64_t from, std::int64_t to) noexcept {
+  const std::int64_t blocks = task.cols / 32;
+  for (; from + Tokens <= to; from += Tokens)
+    quantised_tile<F, Tokens>(weights, blocks, task.panels + from / gemm_panel_tokens * blocks,
+                              static_cast<int>(from % gemm_panel_tokens), out_of(task, tile, from));
+  if constexpr (Tokens > 1) quantised_tokens<F, Tokens / 2>(task, weights, tile, from, to);
+}
+
+// The tile stays in the nearest cache while all tokens pass by it.
+template <WeightFormat F>
+void multiply_quantised(const GemmTask& task) noexcept {
+  const std::int64_t tile_bytes = gemm_tile_bytes(F, task.cols);
+  for (std::int64_t tile = 0; tile < task.tiles; ++tile)
+    quantised_tokens<F, widest_quantised>(task, task.weights + tile * tile_bytes, tile, 0, task.tokens);
+}
+
+template <class T, int Tokens, int Tiles>
+void float_tokens(const GemmTask& task, const std::byte* weights, std::int64_t tile, std::int64_t from) noexcept {
+  for (; from + Tokens <= task.tokens; from += Tokens)
+    float_tile<T, Tokens, Tiles>(weights, task.cols, task.x + from * task.x_stride, task.x_stride, out_of(task, tile, from));
+  if constexpr (Tokens > 1) float_tokens<T, Tokens / 2, Tiles>(task, weights, tile, from);
+}
+
+template <class T, int Tiles = float_tiles>
+void multiply_float(const GemmTask& task, std::int64_t tile = 0) noexcept {
+  const std::int64_t tile_bytes = gemm_tile_bytes(task.format, task.cols);
+  for (; tile + Tiles <= task.tiles; tile += Tiles)
+    float_tokens<T, widest_float, Tiles>(task, task.weights + tile * tile_bytes, tile, 0);
+  if constexpr (Tiles > 1) multiply_float<T, Tiles / 2>(task, tile);
 }
 
 void multiply(const GemmTask& task) noexcept {
-  const std::int64_t tile_bytes = task.cols / block_of(task.format).values * block_of(task.format).bytes * gemm_tile_rows;
-  const std::int64_t blocks = task.cols / 32;
-  for (std::int64_t tile = 0; tile < task.tiles; ++tile)
-    for (std::int64_t t = 0; t < task.tokens; ++t) {
-      const std::byte* weights = task.weights + tile * tile_bytes;
-      const ActivationBlock* panel = task.panels + t / gemm_panel_tokens * blocks;
-      const int token = static_cast<int>(t % gemm_panel_tokens);
-      const float* x = task.x + t * task.x_stride;
-      float y[16];
-      switch (task.format) {
-        case WeightFormat::f32: float_tile<float>(weights, task.cols, x, y); break;
-        case WeightFormat::f16: float_tile<Half>(weights, task.cols, x, y); break;
-        case WeightFormat::bf16: float_tile<BFloat16>(weights, task.cols, x, y); break;
-        case WeightFormat::q8_0: quantised_tile<WeightFormat::q8_0>(weights, blocks, panel, token, y); break;
-        case WeightFormat::q4_0: quantised_tile<WeightFormat::q4_0>(weights, blocks, panel, token, y); break;
-        case WeightFormat::q4_1: quantised_tile<WeightFormat::q4_1>(weights, blocks, panel, token, y); break;
-      }
-      const std::int64_t first = tile * gemm_tile_rows;
-      std::memcpy(task.y + t * task.y_stride + first, y, sizeof(float) * static_cast<std::size_t>(std::min<std::int64_t>(16, task.rows - first)));
-    }
+  switch (task.format) {
+    case WeightFormat::f32: multiply_float<float>(task); break;
+    case WeightFormat::f16: multiply_float<Half>(task); break;
+    case WeightFormat::bf16: multiply_float<BFloat16>(task); break;
+    case WeightFormat::q8_0: multiply_quantised<WeightFormat::q8_0>(task); break;
+    case WeightFormat::q4_0: multiply_quantised<WeightFormat::q4_0>(task); break;
+    case WeightFormat::q4_1: multiply_quantised<WeightFormat::q4_1>(task); break;
+  }
 }
 
 }  // namespace

@@ -25,4 +25,16 @@ struct avx2 {};
 struct avx512 {};
 }  // namespace isa
 
+// body(tag) with the tag of `isa`: the one place where the run-time value becomes a type.
+template <class Body>
+decltype(auto) visit_isa(CpuIsa isa, Body&& body) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case CpuIsa::avx512: return body(isa::avx512{});
+    case CpuIsa::avx2: return body(isa::avx2{});
+#endif
+    default: return body(isa::baseline{});
+  }
+}
+
 }  // namespace lmkit::kernels

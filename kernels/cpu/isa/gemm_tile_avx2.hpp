@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// gemm_tile.hpp for AVX2: a register is half a tile, 8 rows. vpmaddubsw adds pairs of u8 x s8 products in 16 bits:
+//   4-bit weights: 8 such pair sums of at most 2 * 15 * 127 still fit, so a block is widened to 32 bits once;
+//   8-bit weights: |w| as the unsigned side and a with w's sign keep one pair sum within 2 * 128 * 127 < 2^15.
+#pragma once
+
+#include "../gemm_kernels.hpp"
+
+#include <lmkit/base/half.hpp>
+
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+namespace lmkit::kernels {
+namespace {
+
+constexpr int widest_quantised = 4;
+constexpr int widest_float = 4;
+constexpr int float_tiles = 1;
+
+struct Out {
+  float* y;
+  std::int64_t stride;
+  int rows;
+
+  void store(int token, const __m256 (&sums)[2]) const noexcept {
+    float* to = y + token * stride;
+    if (rows >= 16) {
+      _mm256_storeu_ps(to, sums[0]);
+      _mm256_storeu_ps(to + 8, sums[1]);
+    } else {
+      std::memcpy(to, sums, sizeof(float) * static_cast<std::size_t>(rows));
+    }
+  }
+};
+
+inline __m256 load_8_halves(const std::byte* in) noexcept {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+}
+
+inline __m256i load_32_bytes(const std::byte* in) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)); }
+
+// The integer dot products of 8 rows of a block with a token's activations.
+template <WeightFormat F>
+inline __m256i block_sums(const std::byte* quants, const ActivationBlock& activations, int token) noexcept {
+  const auto* a = reinterpret_cast<const std::int32_t*>(activations.values[token]);
+  const __m256i ones = _mm256_set1_epi16(1);
+  if constexpr (F == WeightFormat::q8_0) {
+    __m256i sum = _mm256_setzero_si256();
+    for (int g = 0; g < 8; ++g) {
+      const __m256i w = _mm256_xor_si256(load_32_bytes(quants + 64 * g), _mm256_set1_epi8(-128));  // stored + 128
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(a[g]), w));
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+    }
+    return sum;
+  } else {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i pairs = _mm256_setzero_si256();
+    for (int g = 0; g < 4; ++g) {
+      const __m256i raw = load_32_bytes(quants + 64 * g);
+      const __m256i low = _mm256_and_si256(raw, nibble), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), nibble);
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(low, _mm256_set1_epi32(a[g])));
+      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(high, _mm256_set1_epi32(a[g + 4])));
+    }
+    const __m256i start = F == WeightFormat::q4_0 ? _mm256_set1_epi32(activations.minus_8_sums[token]) : _mm256_setzero_si256();
+    return _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones));
+  }
+}
+
+template <WeightFormat F, int Tokens>
+void quantised_tile(const std::byte* weights, std::int64_t blocks, const ActivationBlock* panel, int first, Out out) noexcept {
+  constexpr bool has_minimum = F == WeightFormat::q4_1;
+  __m256 acc[Tokens][2] = {};
+  for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel)
+    for (int half = 0; half < 2; ++half) {
+      const __m256 d = load_8_halves(weights + 16 * half);
+      const __m256 m = has_minimum ? load_8_halves(weights + 32 + 16 * half) : __m256{};
+      const std::byte* quants = weights + (has_minimum ? 64 : 32) + 32 * half;
+      for (int t = 0; t < Tokens; ++t) {
+        const __m256 sums = _mm256_cvtepi32_ps(block_sums<F>(quants, *panel, first + t));
+        acc[t][half] = _mm256_fmadd_ps(_mm256_mul_ps(sums, d), _mm256_set1_ps(panel->scale[first + t]), acc[t][half]);
+        if (has_minimum) acc[t][half] = _mm256_fmadd_ps(m, _mm256_set1_ps(panel->scaled_sum[first + t]), acc[t][half]);
+      }
+    }
+  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
+}
+
+template <class T>
+inline __m256 load_8(const std::byte* in) noexcept {
+  if constexpr (std::is_same_v<T, float>)
+    return _mm256_loadu_ps(reinterpret_cast<const float*>(in));
+  else if constexpr (std::is_same_v<T, Half>)
+    return load_8_halves(in);
+  else
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in))), 16));
+}
+
+template <class T, int Tokens, int Tiles>
+void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std::int64_t x_stride, Out out) noexcept {
+  static_assert(Tiles == 1);
+  __m256 acc[Tokens][2] = {};
+  for (std::int64_t c = 0; c < cols; ++c, weights += 16 * sizeof(T)) {
+    const __m256 low = load_8<T>(weights), high = load_8<T>(weights + 8 * sizeof(T));
+    for (int t = 0; t < Tokens; ++t) {
+      const __m256 value = _mm256_set1_ps(x[t * x_stride + c]);
+      acc[t][0] = _mm256_fmadd_ps(low, value, acc[t][0]);
+      acc[t][1] = _mm256_fmadd_ps(high, value, acc[t][1]);
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
+}
+
+}  // namespace
+}  // namespace lmkit::kernels

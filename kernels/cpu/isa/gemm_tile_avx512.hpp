@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// gemm_tile.hpp for AVX-512 with VNNI: a register is a tile's 16 rows. One vpdpbusd multiplies 4 columns of 16 rows
+// with 4 activations of a token, which come as a broadcast memory operand.
+#pragma once
+
+#include "../gemm_kernels.hpp"
+
+#include <lmkit/base/half.hpp>
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <type_traits>
+
+namespace lmkit::kernels {
+namespace {
+
+constexpr int widest_quantised = 16;
+constexpr int widest_float = 8;
+constexpr int float_tiles = 2;
+
+struct Out {
+  float* y;
+  std::int64_t stride;
+  int rows;
+
+  void store(int token, int tile, __m512 sums) const noexcept {
+    const int left = std::clamp(rows - 16 * tile, 0, 16);
+    _mm512_mask_storeu_ps(y + token * stride + 16 * tile, static_cast<__mmask16>((1u << left) - 1), sums);
+  }
+};
+
+inline __m512 load_16_halves(const std::byte* in) noexcept {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+}
+
+// The 32 columns of a block as 8 registers of bytes, 4 columns each.
+template <WeightFormat F>
+inline void load_quants(const std::byte* in, __m512i (&quants)[8]) noexcept {
+  for (int g = 0; g < (F == WeightFormat::q8_0 ? 8 : 4); ++g) {
+    const __m512i raw = _mm512_loadu_si512(in + 64 * g);
+    if constexpr (F == WeightFormat::q8_0) {
+      quants[g] = raw;
+    } else {
+      const __m512i nibble = _mm512_set1_epi8(15);
+      quants[g] = _mm512_and_si512(raw, nibble);
+      quants[g + 4] = _mm512_and_si512(_mm512_srli_epi16(raw, 4), nibble);
+    }
+  }
+}
+
+template <WeightFormat F, int Tokens>
+void quantised_tile(const std::byte* weights, std::int64_t blocks, const ActivationBlock* panel, int first, Out out) noexcept {
+  constexpr bool has_minimum = F == WeightFormat::q4_1;
+  __m512 acc[Tokens] = {};
+  for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel) {
+    const __m512 d = load_16_halves(weights);
+    const __m512 m = has_minimum ? load_16_halves(weights + 32) : __m512{};
+    __m512i quants[8];
+    load_quants<F>(weights + (has_minimum ? 64 : 32), quants);
+    for (int t = 0; t < Tokens; ++t) {
+      const int token = first + t;
+      const auto* a = reinterpret_cast<const std::int32_t*>(panel->values[token]);
+      __m512i sum = has_minimum                  ? _mm512_setzero_si512()
+                    : F == WeightFormat::q8_0 ? _mm512_set1_epi32(panel->minus_128_sums[token])
+                                                 : _mm512_set1_epi32(panel->minus_8_sums[token]);
+      for (int g = 0; g < 8; ++g) sum = _mm512_dpbusd_epi32(sum, quants[g], _mm512_set1_epi32(a[g]));
+      acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), d), _mm512_set1_ps(panel->scale[token]), acc[t]);
+      if (has_minimum) acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(panel->scaled_sum[token]), acc[t]);
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) out.store(t, 0, acc[t]);
+}
+
+template <class T>
+inline __m512 load_16(const std::byte* in) noexcept {
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_loadu_ps(in);
+  else if constexpr (std::is_same_v<T, Half>)
+    return load_16_halves(in);
+  else
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in))), 16));
+}
+
+template <class T, int Tokens, int Tiles>
+void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std::int64_t x_stride, Out out) noexcept {
+  const std::int64_t tile_bytes = 16 * cols * static_cast<std::int64_t>(sizeof(T));
+  __m512 acc[Tokens][Tiles] = {};
+  for (std::int64_t c = 0; c < cols; ++c) {
+    __m512 w[Tiles];
+    for (int i = 0; i < Tiles; ++i) w[i] = load_16<T>(weights + i * tile_bytes + 16 * c * static_cast<std::int64_t>(sizeof(T)));
+    for (int t = 0; t < Tokens; ++t) {
+      const __m512 value = _mm512_set1_ps(x[t * x_stride + c]);
+      for (int i = 0; i < Tiles; ++i) acc[t][i] = _mm512_fmadd_ps(w[i], value, acc[t][i]);
+    }
+  }
+  for (int t = 0; t < Tokens; ++t)
+    for (int i = 0; i < Tiles; ++i) out.store(t, i, acc[t][i]);
+}
+
+}  // namespace
+}  // namespace lmkit::kernels
