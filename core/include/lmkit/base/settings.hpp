@@ -6,8 +6,8 @@
 
 #include <lmkit/abi/plugin.h>
 
+#include <charconv>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 namespace lmkit {
@@ -25,15 +25,8 @@ struct Settings {
 
   bool has(std::string_view name) const noexcept { return find(name) != nullptr; }
 
-  std::int64_t integer(std::string_view name, std::int64_t fallback) const noexcept {
-    const char* value = find(name);
-    return value ? std::strtoll(value, nullptr, 10) : fallback;
-  }
-
-  double number(std::string_view name, double fallback) const noexcept {
-    const char* value = find(name);
-    return value ? std::strtod(value, nullptr) : fallback;
-  }
+  std::int64_t integer(std::string_view name, std::int64_t fallback) const noexcept { return parsed(find(name), fallback); }
+  double number(std::string_view name, double fallback) const noexcept { return parsed(find(name), fallback); }
 
   bool flag(std::string_view name, bool fallback) const noexcept {
     const char* value = find(name);
@@ -43,6 +36,14 @@ struct Settings {
   std::string_view text(std::string_view name, std::string_view fallback) const noexcept {
     const char* value = find(name);
     return value ? std::string_view(value) : fallback;
+  }
+
+ private:
+  // Not strtod, which follows the locale.
+  template <class Number>
+  static Number parsed(const char* value, Number fallback) noexcept {
+    if (value) std::from_chars(value, value + std::string_view(value).size(), fallback);
+    return fallback;
   }
 };
 

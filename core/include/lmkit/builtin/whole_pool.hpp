@@ -2,8 +2,8 @@
 //
 // WholePool: the allocator policy that gives the KV pool all that is left, and its blocks to who came first.
 //
-// Nobody starves: only the latest arrival is ever preempted, so those that run are always the oldest, and the oldest
-// of all can take every block of the pool before it has to give one back.
+// Nobody starves: only a later arrival than the asker is ever preempted, the latest first, so the oldest sequence can take
+// every block of the pool. The latest itself waits and keeps what it has until somebody older needs it.
 #pragma once
 
 #include <lmkit/concepts/allocator_policy.hpp>
@@ -23,21 +23,12 @@ class WholePool {
 
   // A demand that the whole pool cannot meet waits: to fail its request is the engine's decision.
   Decision decide(const PoolState& pool, const Demand& demand) const noexcept {
+    const Holder& asker = demand.sequence;
     if (demand.blocks <= pool.free_blocks + pool.cached_blocks) return {LMKIT_GRANT, 0, 0};
-    const bool runs = demand.sequence.blocks > 0;
-    if (!runs || demand.sequence.blocks + demand.blocks > pool.total_blocks) return {LMKIT_WAIT, 0, 0};
-    const Holder victim = latest(pool, demand.sequence);
-    return {LMKIT_PREEMPT, 0, victim.id};
-  }
-
- private:
-  static Holder latest(const PoolState& pool, const Holder& asker) noexcept {
-    for (std::int32_t i = pool.holder_count; i-- > 0;) {
-      const Holder& holder = pool.holders[i];
-      if (holder.arrival <= asker.arrival) break;
-      if (holder.blocks > 0) return holder;
-    }
-    return asker;
+    if (asker.blocks == 0 || asker.blocks + demand.blocks > pool.total_blocks) return {LMKIT_WAIT, 0, 0};
+    for (std::int32_t i = pool.holder_count; i-- > 0 && pool.holders[i].arrival > asker.arrival;)
+      if (pool.holders[i].blocks > 0) return {LMKIT_PREEMPT, 0, pool.holders[i].id};
+    return {LMKIT_WAIT, 0, 0};
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <lmkit/abi/plugin.h>
+#include <lmkit/base/error.hpp>
 #include <lmkit/base/settings.hpp>
 
 #include <concepts>
@@ -30,6 +31,9 @@ lmkit_status guarded(const lmkit_host* host, Action&& action) noexcept {
   try {
     action();
     return LMKIT_OK;
+  } catch (const Error& error) {
+    host->fail(error.what());
+    return error.kind() == ErrorKind::memory ? LMKIT_OUT_OF_MEMORY : LMKIT_INVALID_ARGUMENT;
   } catch (const std::bad_alloc&) {
     host->fail("out of memory");
     return LMKIT_OUT_OF_MEMORY;
