@@ -3,9 +3,9 @@
 // Weights: one rank's part of a model, in the kernels' order. RankShape says which part that is.
 #pragma once
 
+#include <lmkit/base/arena.hpp>
 #include <lmkit/base/stream.hpp>
 #include <lmkit/concepts/parallel_strategy.hpp>
-#include <lmkit/engine/arena.hpp>
 #include <lmkit/kernels/gemm.hpp>
 #include <lmkit/model/model_file.hpp>
 

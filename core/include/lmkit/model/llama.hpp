@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Llama (arXiv:2302.13971, arXiv:2407.21783): pre-norm decoder with grouped-query attention, RoPE and SwiGLU.
+#pragma once
+
+#include <lmkit/model/layers.hpp>
+
+namespace lmkit {
+
+struct Llama {
+  static constexpr const char* architecture = "llama";
+
+  static Weights load(const ModelConfig& config, const RankShape& shape, WeightLoader& loader);
+
+  // Runs the step's tokens through the model: fills their pages, and logits for the rows that want them.
+  template <ParallelStrategy P, KvBackend K>
+  static void forward(Step<P, K>& s) noexcept {
+    const Activations& act = s.act;
+    const int heads = s.shape.query_heads() * s.config.head_dim, ffn = s.shape.ffn(), hidden = s.config.hidden;
+    const int tokens = s.tokens();
+
+    embed(s);
+    norm(s, s.weights.layers.front().attention_norm);
+    for (int i = 0; i < s.config.layers; ++i) {
+      const LayerWeights& layer = s.weights.layers[i];
+
+      linear(s, layer.qkv, act.x, hidden, act.qkv, s.qkv_width(), tokens);
+      append(s, i);
+      attend(s, i);
+      linear(s, {&layer.attention_output, 1}, act.attended, heads, act.x, hidden, tokens);
+      sum(s);
+      add_norm(s, layer.ffn_norm);
+
+      linear(s, layer.gate_up, act.x, hidden, act.gate_up, 2 * ffn, tokens);
+      if (ffn > 0) kernels::silu_mul(act.gate_up.data(), act.activated.data(), tokens, ffn, s.stream);
+      linear(s, {&layer.down, 1}, act.activated, ffn, act.x, hidden, tokens);
+      sum(s);
+      add_norm(s, i + 1 < s.config.layers ? s.weights.layers[i + 1].attention_norm : s.weights.output_norm);
+    }
+    project_logits(s);
+  }
+};
+
+}  // namespace lmkit

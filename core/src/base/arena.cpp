@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmkit/base/arena.hpp>
+#include <lmkit/base/error.hpp>
+
+#include <sys/mman.h>
+
+namespace lmkit {
+
+Arena::Arena(std::int64_t bytes) : bytes_(bytes) {
+  void* const memory = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    throw Error(ErrorKind::memory, "the system refused " + std::to_string(bytes) + " bytes", "room for the memory plan",
+                "a smaller --session-len, --max-batch-size or --device-memory-limit");
+  }
+  madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // fewer page faults while loading, fewer TLB misses after
+  data_ = static_cast<std::byte*>(memory);
+}
+
+Arena::~Arena() { munmap(data_, static_cast<std::size_t>(bytes_)); }
+
+}  // namespace lmkit
