@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "composition.hpp"
+
+#include "terminal.hpp"
+
+#include <lmkit/base/error.hpp>
+#include <lmkit/base/task_pool.hpp>
+#include <lmkit/plugin/registry.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace lmkit::cli {
+namespace {
+
+PluginSpec spec(std::string name, std::string setting = {}, std::string value = {}) {
+  PluginSpec out{std::move(name), {}};
+  if (!setting.empty()) out.settings.push_back({std::move(setting), std::move(value)});
+  return out;
+}
+
+// llama.cpp's two cache types, which have one name here when they are equal.
+std::string kv_of_cache_types(const Arguments& arguments) {
+  const auto type = [&](const char* option) { return arguments.given(option) ? arguments.text(option) : std::string("f16"); };
+  const std::string keys = type("ctk"), values = type("ctv");
+  if (keys != values)
+    throw Error(ErrorKind::usage, fmt::format("-ctk {} with -ctv {}", keys, values), "the same type for keys and values",
+                fmt::format("-ctk {} -ctv {}, or --kv int8 or int4", keys == "f16" ? values : keys, keys == "f16" ? values : keys));
+  return keys == "f16" ? "f16" : keys == "q8_0" ? "int8" : "int4";
+}
+
+// What the user set, in brackets: the value alone if it is the only one, "tp-threads(2)".
+std::string named(const std::string& plugin, const PluginSpec* asked) {
+  if (!asked || asked->settings.empty()) return plugin;
+  if (asked->settings.size() == 1 && asked->settings[0].value != "true" && asked->settings[0].value != "false")
+    return fmt::format("{}({})", plugin, asked->settings[0].value);
+  std::string settings;
+  for (const PluginSetting& setting : asked->settings)
+    settings += fmt::format("{}{}={}", settings.empty() ? "" : ",", setting.name, setting.value);
+  return fmt::format("{}({})", plugin, settings);
+}
+
+// The spec that asked for the plugin of this name (a spec may be a path).
+const PluginSpec* spec_of(const std::string& plugin, const std::vector<PluginSpec>& specs, const std::vector<PluginFacts>& facts) {
+  for (std::size_t i = 0; i < std::min(specs.size(), facts.size()); ++i)
+    if (facts[i].id == plugin) return &specs[i];
+  return nullptr;
+}
+
+}  // namespace
+
+std::vector<std::string> kv_types(const Arguments& arguments) {
+  std::vector<const char*> used;
+  for (const char* option : {"kv", "quant-policy", "ctk", "ctv"})
+    if (arguments.given(option)) used.push_back(option);
+  if (used.empty()) return {""};
+  const bool cache_types = arguments.given("ctk") || arguments.given("ctv");
+  if (used.size() > 1 && !(cache_types && !arguments.given("kv") && !arguments.given("quant-policy")))
+    throw Error(ErrorKind::usage, fmt::format("--{} and --{} name the KV type twice", used[0], used[1]), "one of them");
+  if (arguments.given("kv")) return arguments.texts("kv");
+  if (cache_types) return {kv_of_cache_types(arguments)};
+  const std::string bits = arguments.text("quant-policy");
+  return {bits == "0" ? "f16" : "int" + bits};
+}
+
+std::vector<PluginSpec> plugin_specs(const Arguments& arguments, const std::string& kv_type) {
+  std::vector<PluginSpec> specs;
+  for (const std::string& text : arguments.texts("plugin")) specs.push_back(parse_plugin_spec(text));
+  if (const auto ranks = arguments.whole("tp"); ranks && *ranks > 1) specs.push_back(spec("tp-threads", "size", fmt::format("{}", *ranks)));
+  if (!kv_type.empty() && kv_type != "f16") specs.push_back(spec("kv-" + kv_type));
+  if (arguments.given("cache-max-entry-count")) specs.push_back(spec("mem-ratio", "ratio", arguments.text("cache-max-entry-count")));
+  return specs;
+}
+
+Composed compose(const Arguments& arguments, const std::string& kv_type) {
+  const std::vector<PluginSpec> specs = plugin_specs(arguments, kv_type);
+  const Composition found = PluginRegistry(plugin_search_path(arguments.texts("plugin-path"))).compose(specs);
+  if (kv_type == "f16" && found.kv)
+    throw Error(ErrorKind::plugin, fmt::format("--kv f16 and the plugin {} both say how keys and values are stored", found.kv->name),
+                "one of them");
+  Composed composed{.parts = {}, .parallel = "one-device", .kv = "kv-f16", .allocator = "whole-pool"};
+  const auto describe = [&](std::string& name, const auto& source) {
+    if (source) name = named(source->name, spec_of(source->name, specs, found.plugins));
+  };
+  describe(composed.parallel, found.parallel);
+  describe(composed.kv, found.kv);
+  describe(composed.allocator, found.allocator);
+  if (found.parallel) composed.parts.group = std::make_shared<AnyParallel::Group>(*found.parallel);
+  const AnyKvBackend::Source kv = found.kv ? *found.kv : AnyKvBackend::built_in<KvF16>("kv-f16");
+  composed.parts.make_kv = [kv](const KvShape& shape) { return AnyKvBackend(kv, shape); };
+  if (found.allocator) composed.parts.allocator = AnyAllocator(*found.allocator);
+  return composed;
+}
+
+Composed compose(const Arguments& arguments) {
+  const std::vector<std::string> types = kv_types(arguments);
+  if (types.size() != 1)
+    throw Error(ErrorKind::usage, fmt::format("--kv names {} types", types.size()), "one for this command", "lmkit bench or lmkit eval, which compare them");
+  return compose(arguments, types.front());
+}
+
+EngineLimits limits_of(const Arguments& arguments, int default_sequences) {
+  EngineLimits limits;
+  limits.threads = static_cast<int>(arguments.whole("threads").value_or(available_cpus()));
+  limits.max_sequences = static_cast<int>(arguments.whole("max-batch-size").value_or(default_sequences));
+  limits.session_len = static_cast<int>(arguments.whole("session-len").value_or(0));
+  limits.max_batch_tokens = static_cast<int>(*arguments.whole("max-batch-tokens"));
+  limits.device_memory = arguments.bytes("device-memory-limit").value_or(0);
+  return limits;
+}
+
+std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments) { return open_model(resolve_model(arguments.text("model-path"))); }
+
+std::string startup_line(const Composed& composed, const Ledger& ledger) {
+  std::int64_t weights = 0, pool = 0;  // of the rank that holds most
+  for (const RankLedger& rank : ledger.ranks) {
+    weights = std::max(weights, rank.weights_mapped + rank.weights_packed);
+    pool = std::max(pool, rank.kv_pool);
+  }
+  return fmt::format("pipeline: {}   weights {}/rank  KV {}/rank = {} tokens", composed.description(), bytes_for_people(weights),
+                     bytes_for_people(pool), count_for_people(ledger.kv_tokens()));
+}
+
+std::unique_ptr<AnyPipeline> start_pipeline(const std::shared_ptr<const ModelFile>& model, Composed composed, const EngineLimits& limits) {
+  std::unique_ptr<AnyPipeline> pipeline;
+  {
+    const Waiting waiting("loading the model");
+    pipeline = std::make_unique<AnyPipeline>(model, std::move(composed.parts), limits);
+  }
+  say(startup_line(composed, pipeline->ledger()));
+  return pipeline;
+}
+
+}  // namespace lmkit::cli

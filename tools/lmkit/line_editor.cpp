@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "line_editor.hpp"
+
+#include "terminal.hpp"
+
+#include <histedit.h>
+
+#include <cstdio>
+#include <iostream>
+#include <string_view>
+
+namespace lmkit::cli {
+
+struct LineEditor::Impl {
+  std::string prompt;
+  EditLine* editor = el_init("lmkit", stdin, stderr, stderr);  // the prompt is not data
+  History* history = history_init();
+  HistEvent event{};
+
+  static char* prompt_of(EditLine* editor) {
+    Impl* self = nullptr;
+    el_get(editor, EL_CLIENTDATA, &self);
+    return self->prompt.data();
+  }
+
+  Impl() {
+    ::history(history, &event, H_SETSIZE, 1000);
+    el_set(editor, EL_CLIENTDATA, this);
+    el_set(editor, EL_PROMPT, prompt_of);
+    el_set(editor, EL_EDITOR, "emacs");
+    el_set(editor, EL_HIST, ::history, history);
+    el_set(editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
+  }
+
+  ~Impl() {
+    el_end(editor);
+    history_end(history);
+  }
+};
+
+LineEditor::LineEditor() : impl_(stdin_is_terminal() ? std::make_unique<Impl>() : nullptr) {}
+LineEditor::~LineEditor() = default;
+
+std::optional<std::string> LineEditor::read(const std::string& prompt) {
+  std::string line;
+  if (!impl_) {
+    if (!std::getline(std::cin, line)) return std::nullopt;
+    return line;
+  }
+  impl_->prompt = prompt;
+  int length = 0;
+  const char* text = el_gets(impl_->editor, &length);
+  if (!text || length <= 0 || interrupts() > 0) {
+    say("");
+    return std::nullopt;
+  }
+  line.assign(text, static_cast<std::size_t>(length));
+  if (line.find_first_not_of(" \t\n") != line.npos) ::history(impl_->history, &impl_->event, H_ENTER, line.c_str());
+  if (line.ends_with('\n')) line.pop_back();
+  return line;
+}
+
+}  // namespace lmkit::cli
