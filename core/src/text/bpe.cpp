@@ -5,59 +5,84 @@
 #include <functional>
 
 namespace lmkit {
-namespace {
-constexpr std::uint64_t no_candidate = ~std::uint64_t{0};
-}
-
-BpeMerger::Candidate BpeMerger::candidate(std::int32_t left) const noexcept {
-  if (left < 0 || symbols_[left].token == no_token || symbols_[left].right < 0) return no_candidate;
-  const std::uint32_t rank = vocabulary_.rank(symbols_[left].token, symbols_[symbols_[left].right].token);
-  return rank == PairTable::none ? no_candidate : Candidate{rank} << 32 | static_cast<std::uint32_t>(left);
-}
-
-void BpeMerger::push(std::int32_t left) {
-  const Candidate found = candidate(left);
-  if (found == no_candidate) return;
-  heap_.push_back(found);
-  std::ranges::push_heap(heap_, std::greater{});
-}
 
 void BpeMerger::append(std::string_view word, std::vector<TokenId>& out) {
   symbols_.clear();
+  symbols_.reserve(word.size());
   for (const char c : word) {
     TokenId token = vocabulary_.of_byte(static_cast<std::uint8_t>(c));
     if (token == no_token) token = missing_byte_;
-    const auto i = static_cast<std::int32_t>(symbols_.size());
+    const auto i = static_cast<Index>(symbols_.size());
     if (token != no_token) symbols_.push_back({token, i - 1, i + 1});
   }
   if (symbols_.empty()) return;
-  symbols_.back().right = -1;
+  symbols_.back().right = none;
 
-  heap_.clear();
-  for (std::int32_t i = 0; i + 1 < static_cast<std::int32_t>(symbols_.size()); ++i)
-    if (const Candidate found = candidate(i); found != no_candidate) heap_.push_back(found);
-  std::ranges::make_heap(heap_, std::greater{});
-
-  while (!heap_.empty()) {
-    std::ranges::pop_heap(heap_, std::greater{});
-    const Candidate best = heap_.back();
-    heap_.pop_back();
-    // Its symbols may have been merged with others since; it still counts if they make the same token.
-    const auto left = static_cast<std::int32_t>(best & 0xFFFFFFFFu);
-    const Candidate now = candidate(left);
-    const TokenId merged = vocabulary_.merged(static_cast<std::uint32_t>(best >> 32));
-    if (now == no_candidate || vocabulary_.merged(static_cast<std::uint32_t>(now >> 32)) != merged) continue;
-
-    Symbol& symbol = symbols_[left];
-    Symbol& eaten = symbols_[symbol.right];
-    symbol.token = merged;
-    symbol.right = eaten.right;
-    eaten.token = no_token;
-    if (symbol.right >= 0) symbols_[symbol.right].left = left;
-    push(symbol.left);
-    push(left);
+  for (auto i = static_cast<Index>(symbols_.size()) - 1; i >= 0; --i) await_merge(i);
+  while (!ranks_.empty()) {
+    const std::uint32_t rank = ranks_.front();
+    take_batch(rank);
+    for (std::size_t i = 0; i < batch_.size(); ++i) {
+      if (symbols_[batch_[i]].rank != rank) continue;  // it or its neighbour merged otherwise since
+      merge_with_right(batch_[i]);
+      // Only a table whose merges use tokens that later ones make can bring up a better rank here.
+      if (!ranks_.empty() && ranks_.front() < rank)
+        for (++i; i < batch_.size(); ++i)
+          if (symbols_[batch_[i]].rank == rank) await_merge(batch_[i]);
+    }
   }
-  for (std::int32_t i = 0; i >= 0; i = symbols_[i].right) out.push_back(symbols_[i].token);
+  for (Index i = 0; i != none; i = symbols_[i].right) out.push_back(symbols_[i].token);
+}
+
+void BpeMerger::await_merge(Index at) {
+  leave_list(at);
+  Symbol& symbol = symbols_[at];
+  symbol.rank = symbol.right == none ? PairTable::none : vocabulary_.rank(symbol.token, symbols_[symbol.right].token);
+  if (symbol.rank == PairTable::none) return;
+
+  Index& first = first_[symbol.rank];
+  if (first == none) {
+    ranks_.push_back(symbol.rank);
+    std::ranges::push_heap(ranks_, std::greater{});
+  } else {
+    symbols_[first].previous = at;
+  }
+  symbol.previous = none;
+  symbol.next = first;
+  first = at;
+}
+
+void BpeMerger::leave_list(Index at) {
+  Symbol& symbol = symbols_[at];
+  if (symbol.previous != not_waiting) {
+    (symbol.previous == none ? first_[symbol.rank] : symbols_[symbol.previous].next) = symbol.next;
+    if (symbol.next != none) symbols_[symbol.next].previous = symbol.previous;
+  }
+  symbol.previous = not_waiting;
+  symbol.rank = PairTable::none;
+}
+
+void BpeMerger::take_batch(std::uint32_t rank) {
+  std::ranges::pop_heap(ranks_, std::greater{});
+  ranks_.pop_back();
+  batch_.clear();
+  for (Index i = first_[rank]; i != none; i = symbols_[i].next) {
+    batch_.push_back(i);
+    symbols_[i].previous = not_waiting;
+  }
+  first_[rank] = none;
+  if (!std::ranges::is_sorted(batch_)) std::ranges::sort(batch_);
+}
+
+void BpeMerger::merge_with_right(Index at) {
+  Symbol& symbol = symbols_[at];
+  const Index eaten = symbol.right;
+  leave_list(eaten);
+  symbol.token = vocabulary_.merged(symbol.rank);
+  symbol.right = symbols_[eaten].right;
+  if (symbol.right != none) symbols_[symbol.right].left = at;
+  if (symbol.left != none) await_merge(symbol.left);
+  await_merge(at);
 }
 
 }  // namespace lmkit

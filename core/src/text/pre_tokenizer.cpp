@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 
 #include "split_pattern.hpp"
 
@@ -44,6 +45,7 @@ const Preset& preset_named(std::string_view name) {
 
 // Far more than any of the presets needs (they neither recurse nor nest repeats), little enough to end.
 constexpr std::uint32_t match_limit = 100'000'000, heap_limit_kib = 256 * 1024;
+constexpr std::size_t max_stages = 16;
 constexpr std::size_t jit_stack_bytes = 32 * 1024, jit_stack_limit = 64 * 1024 * 1024;
 
 struct Free {
@@ -73,8 +75,14 @@ Owned<pcre2_code> compile(std::string_view pattern) {
   return compiled;
 }
 
+}  // namespace
+
+struct PreTokenizer::Stage {
+  Owned<pcre2_code> code;
+};
+
 // One text's matching state.
-class Matcher {
+class PreTokenizer::Matcher {
  public:
   Matcher() : context_(pcre2_match_context_create(nullptr)), data_(pcre2_match_data_create(1, nullptr)) {
     if (!context_ || !data_) throw std::bad_alloc();
@@ -107,27 +115,6 @@ class Matcher {
   Owned<pcre2_jit_stack> stack_;
 };
 
-void split_piece(const pcre2_code* code, Matcher& matcher, std::string_view piece, std::vector<std::string_view>& out) {
-  std::size_t done = 0;  // everything before it has been given out
-  for (std::size_t from = 0; from < piece.size();) {
-    const auto [begin, end] = matcher.find(code, piece, from);
-    if (begin == end && begin < piece.size()) {  // an empty match cuts nothing
-      from = begin + decode_utf8(piece, begin).length;
-      continue;
-    }
-    if (begin > done) out.push_back(piece.substr(done, begin - done));
-    if (end > begin) out.push_back(piece.substr(begin, end - begin));
-    done = from = end;
-  }
-  if (done < piece.size()) out.push_back(piece.substr(done));
-}
-
-}  // namespace
-
-struct PreTokenizer::Stage {
-  Owned<pcre2_code> code;
-};
-
 PreTokenizer::PreTokenizer(const TokenizerData& data) : ignores_merges_(data.ignore_merges) {
   std::vector<std::string> patterns = data.split_patterns;
   if (patterns.empty()) {
@@ -136,20 +123,33 @@ PreTokenizer::PreTokenizer(const TokenizerData& data) : ignores_merges_(data.ign
     for (const std::string_view pattern : preset.patterns)
       if (!pattern.empty()) patterns.emplace_back(pattern);
   }
+  if (patterns.size() > max_stages)
+    throw Error(ErrorKind::model, fmt::format("the pre-tokeniser has {} stages", patterns.size()), fmt::format("at most {}", max_stages));
   for (const std::string& pattern : patterns) stages_.push_back({compile(pattern)});
 }
 
 PreTokenizer::~PreTokenizer() = default;
 
-std::vector<std::string_view> PreTokenizer::split(std::string_view text) const {
+void PreTokenizer::split(std::string_view text, const Sink& word) const {
   Matcher matcher;
-  std::vector<std::string_view> pieces{text}, finer;
-  for (const Stage& stage : stages_) {
-    finer.clear();
-    for (const std::string_view piece : pieces) split_piece(stage.code.get(), matcher, piece, finer);
-    pieces.swap(finer);
+  split_from(0, text, matcher, word);
+}
+
+void PreTokenizer::split_from(std::size_t stage, std::string_view piece, Matcher& matcher, const Sink& word) const {
+  if (piece.empty()) return;
+  if (stage == stages_.size()) return word(piece);
+  std::size_t done = 0;  // everything before it has been given out
+  for (std::size_t from = 0; from < piece.size();) {
+    const auto [begin, end] = matcher.find(stages_[stage].code.get(), piece, from);
+    if (begin == end && begin < piece.size()) {  // an empty match cuts nothing
+      from = begin + decode_utf8(piece, begin).length;
+      continue;
+    }
+    split_from(stage + 1, piece.substr(done, begin - done), matcher, word);
+    split_from(stage + 1, piece.substr(begin, end - begin), matcher, word);
+    done = from = end;
   }
-  return pieces;
+  split_from(stage + 1, piece.substr(done), matcher, word);
 }
 
 }  // namespace lmkit

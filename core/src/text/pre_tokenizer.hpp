@@ -6,7 +6,7 @@
 
 #include <lmkit/text/tokenizer_data.hpp>
 
-#include <memory>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,13 +19,18 @@ class PreTokenizer {
   explicit PreTokenizer(const TokenizerData& data);
   ~PreTokenizer();
 
-  // `text` is valid UTF-8. Throws Error(runtime) if an expression exceeds its limits.
-  std::vector<std::string_view> split(std::string_view text) const;
+  // Calls word(part) for each word in order. `text` is valid UTF-8. Throws Error(runtime) if an expression exceeds its
+  // limits.
+  using Sink = std::function<void(std::string_view)>;
+  void split(std::string_view text, const Sink& word) const;
 
   bool ignores_merges() const noexcept { return ignores_merges_; }
 
  private:
   struct Stage;
+  class Matcher;
+  void split_from(std::size_t stage, std::string_view piece, Matcher& matcher, const Sink& word) const;
+
   std::vector<Stage> stages_;
   bool ignores_merges_ = false;
 };

@@ -95,14 +95,14 @@ void Tokenizer::Impl::encode_plain(std::string_view text, BpeMerger& merger, std
   if (text.empty()) return;
   std::string normal;
   if (nfc) text = normal = to_nfc(text);
-  for (const std::string_view word : words.split(text)) {
+  words.split(text, [&](std::string_view word) {
     const TokenId whole = words.ignores_merges() ? vocabulary.find(word) : no_token;
     if (whole != no_token) {
       out.push_back(whole);
     } else {
       merger.append(word, out);
     }
-  }
+  });
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {

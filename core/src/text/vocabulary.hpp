@@ -81,6 +81,7 @@ class Vocabulary {
   TokenId of_byte(std::uint8_t byte) const noexcept { return of_byte_[byte]; }
   std::uint32_t rank(TokenId left, TokenId right) const noexcept { return ranks_.find(left, right); }
   TokenId merged(std::uint32_t rank) const noexcept { return merged_[rank]; }
+  std::size_t merges() const noexcept { return merged_.size(); }
   const SpecialTokens& specials() const noexcept { return specials_; }
 
  private:
