@@ -15,10 +15,15 @@
 #include <lmkit/concepts/parallel_strategy.hpp>
 #include <lmkit/engine/engine.hpp>
 #include <lmkit/engine/memory_plan.hpp>
+#include <lmkit/engine/rank_group.hpp>
 #include <lmkit/engine/service.hpp>
 #include <lmkit/model/model_file.hpp>
+#include <lmkit/text/tokenizer.hpp>
 
+#include <algorithm>
 #include <functional>
+#include <future>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -38,17 +43,61 @@ class Pipeline {
   using Parts = PipelineParts<P, K, A>;
 
   // What it would take, without loading anything. Throws Error(memory) when the pool would be below one block.
-  static Ledger plan(const ModelFile& model, const Parts& parts, const EngineLimits& limits);
+  static Ledger plan(const ModelFile& model, const Parts& parts, const EngineLimits& limits) {
+    const ModelConfig& config = model.config();
+    const Ranks ranks = parts.group->ranks();
+    check_ranks(ranks, config);
+    const StepLimits step = resolve(limits, config, ranks.size);
+
+    Ledger ledger;
+    ledger.memory = (limits.device_memory > 0 ? limits.device_memory : available_memory()) / ranks.size;
+    ledger.blocks = std::numeric_limits<int>::max();
+    for (int pass = 0; pass < 2; ++pass) {  // all ranks' pools have as many blocks as the poorest rank can hold
+      ledger.ranks.clear();
+      for (int rank = 0; rank < ranks.size; ++rank) {
+        const RankShape shape = rank_shape<P>(config, *parts.group, rank);
+        const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
+        Carver ruler;
+        ledger.ranks.push_back(lay_out(model, shape, step, sizes, pass == 0 ? 0 : ledger.blocks, ruler, {}).ledger);
+        if (pass == 0) {
+          const std::int64_t granted = parts.allocator.kv_bytes(report_of(ledger.ranks.back(), step, ledger.memory));
+          ledger.blocks = std::min(ledger.blocks, blocks_within(ledger.ranks.back(), step, ledger.memory, granted));
+        }
+      }
+    }
+    ledger.session_len = static_cast<int>(std::min<std::int64_t>(step.context, ledger.kv_tokens()));
+    return ledger;
+  }
 
   // Loads the weights and starts the ranks; throws Error.
-  explicit Pipeline(std::shared_ptr<const ModelFile> model, Parts parts = {}, const EngineLimits& limits = {});
+  explicit Pipeline(std::shared_ptr<const ModelFile> model, Parts parts = {}, const EngineLimits& limits = {})
+      : model_(std::move(model)), ledger_(plan(*model_, parts, limits)) {
+    auto tokenizer = std::async(std::launch::async, [this] { return std::make_shared<const Tokenizer>(model_->tokenizer()); });
+    const StepLimits step = resolve(limits, model_->config(), parts.group->ranks().size);
+    auto ranks = std::make_unique<RankGroup<P, K>>(*model_, std::move(parts.group), parts.make_kv, step, ledger_.blocks);
+    tokenizer_ = tokenizer.get();
+    auto policy = std::make_shared<A>(std::move(parts.allocator));
+    auto decide = [policy](const PoolState& pool, const Demand& demand) { return policy->decide(pool, demand); };
+    engine_ = std::make_unique<Engine>(std::move(ranks), tokenizer_, std::move(decide), step, ledger_, model_->config());
+  }
 
-  const ModelFile& model() const noexcept;
-  const Ledger& ledger() const noexcept;
+  const ModelFile& model() const noexcept { return *model_; }
+  const std::shared_ptr<const Tokenizer>& tokenizer() const noexcept { return tokenizer_; }
+  const Ledger& ledger() const noexcept { return ledger_; }
 
   // One of the two: step by hand, or let a thread do it until the pipeline ends.
-  Engine& engine() noexcept;
-  Service& start();
+  Engine& engine() noexcept { return *engine_; }
+  Service& start() {
+    if (!service_) service_ = start_service(*engine_);
+    return *service_;
+  }
+
+ private:
+  std::shared_ptr<const ModelFile> model_;
+  Ledger ledger_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Service> service_;  // last: its thread uses the engine
 };
 
 }  // namespace lmkit

@@ -56,13 +56,13 @@ struct Usage {
 struct Event {
   RequestId id = 0;
   TokenId token = -1;   // -1: none (an end without a token)
-  std::string text;     // valid UTF-8; may be empty while a character or a stop string is incomplete
+  std::string text{};   // valid UTF-8; may be empty while a character or a stop string is incomplete
   float logprob = 0;    // of token, when asked for
-  std::vector<TokenLogprob> top;       // the most likely tokens, best first, when asked for
-  std::vector<float> prompt_logprobs;  // (prompt tokens - 1), with the event that follows the prompt, when asked for
+  std::vector<TokenLogprob> top{};       // the most likely tokens, best first, when asked for
+  std::vector<float> prompt_logprobs{};  // (prompt tokens - 1), with the event that follows the prompt, when asked for
   Finish finish = Finish::none;
-  std::string error;
-  Usage usage;
+  std::string error{};
+  Usage usage{};
 };
 
 struct Stats {

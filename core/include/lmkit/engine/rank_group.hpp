@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RankGroup: runs StepPlans on the ranks of this process. One rank runs on the engine's own thread; several run on a
+// thread each, which takes a copy of the plan and does not start before all ranks hold a plan of the same hash.
+#pragma once
+
+#include <lmkit/engine/executor.hpp>
+#include <lmkit/engine/rank.hpp>
+
+#include <atomic>
+#include <barrier>
+#include <exception>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace lmkit {
+
+// One thread for each member; every round runs the same job on all of them. [engine-thread]
+class RankThreads {
+ public:
+  explicit RankThreads(int count);
+  ~RankThreads();
+
+  // Runs job(rank) on each rank's thread and waits for all. job must not throw.
+  void run(const std::function<void(int)>& job) noexcept;
+
+ private:
+  void work(int rank) noexcept;
+
+  const std::function<void(int)>* job_ = nullptr;
+  std::atomic<std::uint32_t> round_{0};
+  std::atomic<int> busy_{0};
+  bool stopping_ = false;
+  std::vector<std::jthread> threads_;
+};
+
+template <ParallelStrategy P, KvBackend K>
+class RankGroup final : public Executor {
+ public:
+  // Throws the first rank's error once every rank has stopped; no rank joins before all have loaded.
+  RankGroup(const ModelFile& model, std::shared_ptr<typename P::Group> group, const std::function<K(const KvShape&)>& make_kv,
+            const StepLimits& limits, int blocks)
+      : group_(std::move(group)), size_(group_->ranks().size), ranks_(size_), plans_(size_), hashes_(size_), outcomes_(size_), in_step_(size_) {
+    if (size_ > 1) threads_ = std::make_unique<RankThreads>(size_);
+    on_each([&](int r) { ranks_[r] = std::make_unique<Rank<P, K>>(model, *group_, r, make_kv, limits, blocks); });
+    on_each([&](int r) { ranks_[r]->join(); });
+  }
+
+  ~RankGroup() override {
+    run_on_all([&](int r) { ranks_[r]->leave(); });
+  }
+
+  Status run(const StepPlan& plan) noexcept override {
+    rows_ = plan.logit_rows.size();
+    const std::uint64_t announced = size_ > 1 ? hash_of(plan) : 0;
+    run_on_all([&](int r) { outcomes_[r] = size_ > 1 ? acknowledge_and_run(plan, announced, r) : run_rank(plan, r); });
+    for (const Outcome& outcome : outcomes_) {
+      if (outcome.status == Status::ok) continue;
+      failure_ = outcome.reason;
+      return outcome.status;
+    }
+    return Status::ok;
+  }
+
+  std::string failure() const override { return failure_.empty() ? "the step failed without a reason" : failure_; }
+  std::span<float> logits() noexcept override { return ranks_[0]->logits(rows_); }
+  Stream stream() noexcept override { return ranks_[0]->stream(); }
+  int ranks() const noexcept override { return size_; }
+  std::span<std::byte> kv_pool(int rank) noexcept override { return ranks_[rank]->kv_pool(); }
+  const RankLedger& ledger(int rank) const noexcept { return ranks_[rank]->ledger(); }
+
+ private:
+  struct Outcome {
+    Status status = Status::ok;
+    std::string reason;
+  };
+
+  Outcome run_rank(const StepPlan& plan, int r) noexcept {
+    const Status status = ranks_[r]->run(plan);
+    return {status, status == Status::ok ? std::string() : last_failure()};
+  }
+
+  Outcome acknowledge_and_run(const StepPlan& announced_plan, std::uint64_t announced, int r) noexcept {
+    plans_[r] = announced_plan;
+    hashes_[r] = hash_of(plans_[r]);
+    in_step_.arrive_and_wait();
+    for (const std::uint64_t hash : hashes_) {
+      if (hash != announced) return {Status::internal_error, "the ranks do not agree on the step's plan"};
+    }
+    return run_rank(plans_[r], r);
+  }
+
+  template <class Job>
+  void run_on_all(Job&& job) noexcept {
+    if (threads_) threads_->run(std::ref(job));
+    else job(0);
+  }
+
+  // A job that may throw.
+  template <class Job>
+  void on_each(Job&& job) {
+    std::vector<std::exception_ptr> errors(size_);
+    run_on_all([&](int r) {
+      try {
+        job(r);
+      } catch (...) {
+        errors[r] = std::current_exception();
+      }
+    });
+    for (const std::exception_ptr& error : errors) {
+      if (error) std::rethrow_exception(error);
+    }
+  }
+
+  std::shared_ptr<typename P::Group> group_;
+  int size_;
+  std::vector<std::unique_ptr<Rank<P, K>>> ranks_;
+  std::vector<StepPlan> plans_;
+  std::vector<std::uint64_t> hashes_;
+  std::vector<Outcome> outcomes_;
+  std::barrier<> in_step_;
+  std::unique_ptr<RankThreads> threads_;
+  std::size_t rows_ = 0;
+  std::string failure_;
+};
+
+}  // namespace lmkit

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One rank's memory, laid out once: with a measuring carver this is the ledger, with a real one it is the memory that
+// the ledger promised, weights loaded.
+#pragma once
+
+#include <lmkit/base/arena.hpp>
+#include <lmkit/concepts/allocator_policy.hpp>
+#include <lmkit/concepts/kv_backend.hpp>
+#include <lmkit/engine/memory_plan.hpp>
+#include <lmkit/model/layers.hpp>
+#include <lmkit/model/model_file.hpp>
+#include <lmkit/model/weights.hpp>
+
+#include <cstdint>
+#include <span>
+
+namespace lmkit {
+
+inline constexpr int block_tokens = 64;
+
+constexpr int blocks_for(std::int64_t tokens) noexcept { return static_cast<int>((tokens + block_tokens - 1) / block_tokens); }
+
+// EngineLimits with every default filled in.
+struct StepLimits {
+  static constexpr int scored_rows = 64;  // logits of a step beyond one row for each sequence: prompt_logprobs
+
+  int threads = 1;     // of one rank
+  int sequences = 1;   // in a step
+  int tokens = 1;      // in a step
+  int logit_rows = 1;  // in a step
+  int context = 1;     // tokens of one sequence
+};
+
+// Throws Error(usage).
+StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks);
+void check_ranks(const Ranks& ranks, const ModelConfig& config);
+
+// What the concepts say they need, in bytes.
+struct RankSizes {
+  std::int64_t kv_layer_bytes = 0;  // one layer's part of a block
+  std::int64_t kv_workspace = 0;
+  std::int64_t communication = 0;
+};
+
+struct RankMemory {
+  RankLedger ledger;
+  Weights weights;
+  std::span<float> rope_table;  // (context, rotary_dim / 2, 2), not filled yet
+  Activations activations;
+  std::span<std::byte> communication;
+  std::span<std::byte> kv_pool;
+  KvPool pool;
+};
+
+RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
+                   Carver& carver, Stream stream);
+
+MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory) noexcept;
+
+// Blocks of a pool of `granted` bytes in what is left of `memory`; throws Error(memory) below one.
+int blocks_within(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted);
+
+}  // namespace lmkit

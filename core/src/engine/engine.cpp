@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmkit/engine/engine.hpp>
+#include <lmkit/text/utf8.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace lmkit {
+namespace {
+
+using Clock = Sequence::Clock;
+
+// A front end's stop strings are looked for at every token.
+constexpr std::size_t most_stop_strings = 16;
+constexpr std::size_t longest_stop_string = 1024;
+constexpr int most_logprobs = 100;
+
+double seconds(Clock::duration duration) noexcept { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Executor> executor, std::shared_ptr<const Tokenizer> tokenizer, Decide decide, const StepLimits& limits,
+               const Ledger& ledger, const ModelConfig& config)
+    : executor_(std::move(executor)),
+      tokenizer_(std::move(tokenizer)),
+      vocabulary_(config.vocabulary),
+      context_(ledger.session_len),
+      pool_(ledger.blocks),
+      scheduler_(pool_, limits, std::move(decide)),
+      samplers_(executor_->stream().workers()) {
+  rows_.reserve(limits.logit_rows);
+  choices_.reserve(limits.logit_rows);
+}
+
+// --- the step ----------------------------------------------------------------------------------------------------------
+
+void Engine::step() noexcept {
+  const Batch& batch = scheduler_.schedule();
+  if (batch.empty()) return;
+  const auto begin = Clock::now();
+  plan_.number = stats_.steps++;
+  scheduler_.write(plan_);
+  for (const BatchEntry& entry : batch) {
+    if (entry.sequence->started == Clock::time_point{}) entry.sequence->started = begin;
+  }
+
+  if (executor_->run(plan_) != Status::ok) return fail(batch);
+  sample(batch);
+  scheduler_.advance();
+  count(batch, seconds(Clock::now() - begin));
+  for (std::size_t i = 0; i < rows_.size(); ++i) accept(rows_[i], std::move(choices_[i]));
+}
+
+// One choice for each row of logits, rows in parallel.
+void Engine::sample(const Batch& batch) noexcept {
+  rows_.clear();
+  for (const BatchEntry& entry : batch) {
+    Sequence& sequence = *entry.sequence;
+    const int scored = entry.rows - (entry.reaches_end() ? 1 : 0);
+    for (int i = 0; i < scored; ++i) rows_.push_back({&sequence, static_cast<int>(sequence.prompt_logprobs.size()) + 1 + i, false});
+    if (entry.reaches_end()) rows_.push_back({&sequence, sequence.size(), true});
+  }
+  const std::span<float> logits = executor_->logits();
+  if (tap_) tap_(plan_, logits);
+
+  choices_.assign(rows_.size(), {});
+  executor_->stream().parallel_for(static_cast<std::int32_t>(rows_.size()), [&](std::int32_t i, std::int32_t worker) {
+    const auto& [sequence, position, draws] = rows_[i];
+    const auto row = logits.subspan(static_cast<std::size_t>(i) * vocabulary_, vocabulary_);
+    const Request& request = sequence->request;
+    if (draws) {
+      choices_[i] = samplers_[worker].choose(row, request.sampling, sequence->sampling, position, request.logprobs);
+    } else {
+      const TokenId token = sequence->tokens[position];
+      choices_[i] = {.token = token, .logprob = row[token] - log_normalizer(row), .top = {}};
+    }
+  });
+}
+
+void Engine::accept(const Row& row, Choice&& choice) noexcept {
+  Sequence& sequence = *row.sequence;
+  if (!row.draws) return sequence.prompt_logprobs.push_back(choice.logprob);
+
+  Event event{.id = sequence.id};
+  if (sequence.generated() == 0) event.prompt_logprobs = sequence.prompt_logprobs;
+  if (sequence.size() == sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
+  if (choice.token < 0) return end(sequence, Finish::error, std::move(event), "the model's logits are not numbers");
+
+  if (sequence.generated() == 0) sequence.first_token = Clock::now();
+  sequence.tokens.push_back(choice.token);
+  sequence.sampling.accept(choice.token);
+  ++stats_.generated_tokens;
+
+  event.token = choice.token;
+  event.logprob = choice.logprob;
+  event.top = std::move(choice.top);
+  if (ends_answer(sequence, choice.token)) return end(sequence, Finish::stop, std::move(event));
+  event.text = sequence.stop.push(sequence.detokenizer.push(choice.token));
+  if (sequence.stop.matched()) return end(sequence, Finish::stop, std::move(event));
+  if (sequence.size() == sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
+  events_.push_back(std::move(event));
+}
+
+bool Engine::ends_answer(const Sequence& sequence, TokenId token) const noexcept {
+  const auto& own = sequence.request.stop_tokens;
+  return (!sequence.request.ignore_eos && tokenizer_->is_end_of_turn(token)) || std::find(own.begin(), own.end(), token) != own.end();
+}
+
+// The last event of a sequence, which is gone afterwards.
+void Engine::end(Sequence& sequence, Finish finish, Event event, std::string error) {
+  const auto now = Clock::now();
+  const auto since_submit = [&](Clock::time_point time) { return time == Clock::time_point{} ? 0.0 : seconds(time - sequence.submitted); };
+  if (!sequence.stop.matched()) {
+    event.text += sequence.stop.push(sequence.detokenizer.flush());
+    event.text += sequence.stop.flush();
+  }
+  event.finish = finish;
+  event.error = std::move(error);
+  event.usage = {.prompt_tokens = sequence.prompt_tokens,
+                 .generated_tokens = sequence.generated(),
+                 .preemptions = sequence.preemptions,
+                 .queued = since_submit(sequence.started),
+                 .first_token = since_submit(sequence.first_token),
+                 .total = since_submit(now)};
+  events_.push_back(std::move(event));
+  ++stats_.finished;
+  scheduler_.remove(sequence);
+  sequences_.erase(sequence.id);
+}
+
+// The step's numbers are worthless: its sequences end, the others go on.
+void Engine::fail(const Batch& batch) noexcept {
+  std::vector<Sequence*> failed;
+  for (const BatchEntry& entry : batch) failed.push_back(entry.sequence);
+  for (Sequence* sequence : failed) end(*sequence, Finish::error, {.id = sequence->id}, executor_->failure());
+}
+
+void Engine::count(const Batch& batch, double seconds) noexcept {
+  bool read_prompts = false;
+  for (const BatchEntry& entry : batch) {
+    if (entry.tokens == 1 && entry.sequence->generated() > 0) continue;
+    read_prompts = true;
+    stats_.prompt_tokens += entry.tokens;
+  }
+  (read_prompts ? stats_.prompt_seconds : stats_.decode_seconds) += seconds;
+}
+
+// --- requests ----------------------------------------------------------------------------------------------------------
+
+RequestId Engine::submit(Request request) {
+  const RequestId id = last_id_ + 1;
+  submit(id, std::move(request));
+  return id;
+}
+
+void Engine::submit(RequestId id, Request request) {
+  last_id_ = id;
+  if (std::string problem = problem_of(request); !problem.empty()) {
+    ++stats_.finished;
+    events_.push_back({.id = id, .finish = Finish::error, .error = std::move(problem)});
+    return;
+  }
+  auto sequence = std::make_unique<Sequence>(id, std::move(request), *tokenizer_);
+  const int room = context_ - sequence->size();
+  const int asked = sequence->request.max_tokens;
+  sequence->most_tokens = sequence->size() + (asked < 0 ? room : std::min(room, asked));
+  sequence->submitted = Clock::now();
+  scheduler_.add(*sequence);
+  sequences_.emplace(id, std::move(sequence));
+}
+
+void Engine::cancel(RequestId id) noexcept {
+  const auto found = sequences_.find(id);
+  if (found != sequences_.end()) end(*found->second, Finish::cancelled, {.id = id});
+}
+
+// Empty, or why the request cannot be run.
+std::string Engine::problem_of(const Request& request) const {
+  const auto invalid = [&](TokenId token) { return token < 0 || token >= vocabulary_; };
+  const auto bad_token = [&](const char* where, TokenId token) {
+    return fmt::format("token {} in {} is not in the vocabulary of {}", token, where, vocabulary_);
+  };
+  if (request.prompt.empty()) return "the prompt is empty; expected at least one token";
+  const auto room = static_cast<std::size_t>(request.max_tokens == 0 ? context_ : context_ - 1);
+  if (request.prompt.size() > room) {
+    return fmt::format("the prompt has {} tokens; expected at most {} (the context is {})", request.prompt.size(), room, context_);
+  }
+  for (const TokenId token : request.prompt) {
+    if (invalid(token)) return bad_token("the prompt", token);
+  }
+  for (const TokenId token : request.stop_tokens) {
+    if (invalid(token)) return bad_token("stop_tokens", token);
+  }
+  if (request.max_tokens < -1) return fmt::format("max_tokens is {}; expected a number from 0, or -1", request.max_tokens);
+  if (request.logprobs < -1 || request.logprobs > most_logprobs) {
+    return fmt::format("logprobs is {}; expected -1 to {}", request.logprobs, most_logprobs);
+  }
+  if (request.stop.size() > most_stop_strings) {
+    return fmt::format("there are {} stop strings; expected at most {}", request.stop.size(), most_stop_strings);
+  }
+  for (const std::string& stop : request.stop) {
+    if (stop.empty() || stop.size() > longest_stop_string || !is_valid_utf8(stop)) {
+      return fmt::format("a stop string has {} bytes; expected 1 to {} bytes of UTF-8", stop.size(), longest_stop_string);
+    }
+  }
+  return lmkit::problem_of(request.sampling, vocabulary_);
+}
+
+Stats Engine::stats() const noexcept {
+  Stats stats = stats_;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.blocks_total = pool_.total();
+  stats.blocks_free = pool_.free();
+  stats.blocks_held = pool_.held();
+  stats.blocks_cached = pool_.cached();
+  stats.block_tokens = block_tokens;
+  stats.preemptions = scheduler_.preemptions();
+  return stats;
+}
+
+}  // namespace lmkit

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmkit/base/error.hpp>
+#include <lmkit/base/task_pool.hpp>
+#include <lmkit/engine/rank_memory.hpp>
+#include <lmkit/model/models.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <utility>
+
+namespace lmkit {
+namespace {
+
+std::int64_t first_number(const char* path, std::int64_t otherwise) {
+  std::ifstream file(path);
+  std::int64_t number = 0;
+  return file >> number ? number : otherwise;
+}
+
+std::int64_t mem_available() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string key; file >> key;) {
+    std::int64_t kib = 0;
+    if (key == "MemAvailable:" && file >> kib) return kib * 1024;
+    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return std::numeric_limits<std::int64_t>::max();
+}
+
+// What the process's control group leaves: version 2 first, version 1 where that is mounted; "max" is no number.
+std::int64_t cgroup_left() {
+  constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
+  std::int64_t left = unlimited;
+  for (const auto& [limit, used] : {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+                                    std::pair{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
+    const std::int64_t bytes = first_number(limit, unlimited);
+    if (bytes != unlimited) left = std::min(left, std::max<std::int64_t>(0, bytes - first_number(used, 0)));
+  }
+  return left;
+}
+
+std::string mib(std::int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1024 * 1024)); }
+
+int at_least_one(int value, const char* name) {
+  if (value < 1) throw Error(ErrorKind::usage, fmt::format("{} is {}", name, value), "at least 1");
+  return value;
+}
+
+}  // namespace
+
+std::int64_t available_memory() { return std::min(mem_available(), cgroup_left()); }
+
+StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks) {
+  StepLimits step;
+  const int threads = limits.threads > 0 ? limits.threads : available_cpus();
+  step.threads = std::max(1, threads / ranks);
+  step.sequences = at_least_one(limits.max_sequences, "the number of sequences in a step");
+  step.tokens = std::max(at_least_one(limits.max_batch_tokens, "the number of tokens in a step"), step.sequences);
+  step.logit_rows = std::max(step.sequences, std::min(StepLimits::scored_rows, step.tokens));
+  step.context = limits.session_len == 0 ? config.max_context : at_least_one(limits.session_len, "the session length");
+  if (step.context > config.max_context) {
+    throw Error(ErrorKind::usage, fmt::format("a session length of {} tokens", step.context),
+                fmt::format("at most the model's context of {}", config.max_context), "a smaller --session-len");
+  }
+  return step;
+}
+
+void check_ranks(const Ranks& ranks, const ModelConfig& config) {
+  if (ranks.size < 1 || ranks.size > config.query_heads) {
+    throw Error(ErrorKind::usage, fmt::format("{} ranks for a model of {} query heads", ranks.size, config.query_heads),
+                fmt::format("1 to {} ranks", config.query_heads), "a smaller size");
+  }
+  if (ranks.local_begin != 0 || ranks.local_end != ranks.size) {
+    throw Error(ErrorKind::plugin, fmt::format("ranks {}..{} of {} in this process", ranks.local_begin, ranks.local_end, ranks.size),
+                "all ranks of a group in one process");
+  }
+}
+
+RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
+                   Carver& carver, Stream stream) {
+  const ModelConfig& config = model.config();
+  RankMemory memory;
+  RankLedger& ledger = memory.ledger;
+  std::int64_t before = 0;
+  const auto spent = [&] { return carver.used() - std::exchange(before, carver.used()); };
+
+  WeightLoader loader(model, carver, stream);
+  memory.weights = load_weights_of(config)(config, shape, loader);
+  ledger.weights_mapped = memory.weights.mapped_bytes;
+  memory.rope_table = carver.take<float>(std::int64_t{limits.context} * config.rope.rotary_dim);
+  ledger.weights_packed = spent();
+
+  const std::int64_t tokens = limits.tokens, hidden = config.hidden, ffn = shape.ffn();
+  const std::int64_t attended = std::int64_t{shape.query_heads()} * config.head_dim;
+  const std::int64_t qkv = attended + 2 * std::int64_t{shape.kv_heads()} * config.head_dim;
+  Activations& act = memory.activations;
+  act.residual = carver.take<float>(tokens * hidden);
+  act.x = carver.take<float>(tokens * hidden);
+  const auto shared = carver.take<float>(tokens * std::max(qkv + attended, 3 * ffn));
+  if (!carver.measures()) {
+    act.qkv = shared.first(tokens * qkv);
+    act.attended = shared.subspan(tokens * qkv, tokens * attended);
+    act.gate_up = shared.first(tokens * 2 * ffn);
+    act.activated = shared.subspan(tokens * 2 * ffn, tokens * ffn);
+  }
+  act.logit_x = carver.take<float>(limits.logit_rows * hidden);
+  ledger.activations = spent();
+
+  act.gemm_workspace = carver.take<std::byte>(kernels::gemm_workspace_bytes(tokens, std::max({hidden, attended, ffn})));
+  act.kv_workspace = carver.take<std::byte>(sizes.kv_workspace);
+  ledger.workspace = spent();
+
+  act.logits = carver.take<float>(std::int64_t{limits.logit_rows} * config.vocabulary);
+  const bool has_all_rows = shape.vocabulary() == config.vocabulary;
+  act.my_logits = has_all_rows ? act.logits : carver.take<float>(std::int64_t{limits.logit_rows} * shape.vocabulary());
+  ledger.logits = spent();
+
+  memory.communication = carver.take<std::byte>(sizes.communication);
+  ledger.communication = spent();
+
+  ledger.kv_block_bytes = sizes.kv_layer_bytes * config.layers;
+  memory.kv_pool = carver.take<std::byte>(blocks * ledger.kv_block_bytes);
+  memory.pool = {.base = memory.kv_pool.data(), .block_stride = ledger.kv_block_bytes, .layer_stride = sizes.kv_layer_bytes};
+  ledger.kv_pool = spent();
+  return memory;
+}
+
+MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory) noexcept {
+  return {.struct_size = sizeof(MemoryReport),
+          .block_tokens = block_tokens,
+          .total = memory,
+          .used = rank.fixed(),
+          .block_bytes = rank.kv_block_bytes,
+          .max_tokens = std::int64_t{limits.sequences} * blocks_for(limits.context) * block_tokens};
+}
+
+int blocks_within(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted) {
+  const std::int64_t left = memory - rank.fixed();
+  if (left < rank.kv_block_bytes) {
+    throw Error(ErrorKind::memory,
+                fmt::format("the KV pool has 0 blocks: of {} the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.fixed()),
+                            mib(std::max<std::int64_t>(0, left))),
+                fmt::format("room for at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
+                "a larger --device-memory-limit, a smaller --max-batch-size, or --plugin kv-int4");
+  }
+  const std::int64_t blocks = std::min(left, granted) / rank.kv_block_bytes;
+  if (blocks < 1) {
+    throw Error(ErrorKind::memory, fmt::format("the KV pool has 0 blocks: the allocator grants {} of {}", mib(granted), mib(left)),
+                fmt::format("at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
+                "a larger share for the KV cache, or --plugin kv-int4");
+  }
+  return static_cast<int>(std::min(blocks, std::int64_t{limits.sequences} * blocks_for(limits.context)));
+}
+
+}  // namespace lmkit
