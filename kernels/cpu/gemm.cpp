@@ -57,6 +57,43 @@ void for_parts(std::span<const PackedMatrix> parts, std::int64_t begin, std::int
   }
 }
 
+// How a call is cut into tasks: chunks of tokens whose activations stay in a worker's L2, times chunks of tiles.
+struct Cut {
+  std::int64_t tokens, tiles;
+  std::int64_t chunk_tokens, tile_chunks;
+  std::int64_t token_chunks() const noexcept { return ceil_div(tokens, chunk_tokens); }
+};
+
+Cut cut_of(std::span<const PackedMatrix> parts, std::int64_t tokens, int workers) noexcept {
+  constexpr std::int64_t l2_share = 512 << 10;   // bytes of activations; half of the L2 of current servers
+  constexpr std::int64_t least_work = 32 << 10;  // bytes of weights times tokens that outweigh a fork and join (1 us)
+  const std::int64_t cols = parts.front().cols();
+  const std::int64_t panel_bytes = std::max(ceil_div(cols, 32) * static_cast<std::int64_t>(sizeof(ActivationBlock)), 16 * 4 * cols);
+  Cut cut{tokens, 0, std::max<std::int64_t>(l2_share / panel_bytes, 1) * gemm_panel_tokens, 0};
+  std::int64_t bytes = 0;
+  for (const PackedMatrix& part : parts) {
+    assert(part.cols() == cols);
+    const std::int64_t tiles = ceil_div(part.rows(), gemm_tile_rows);
+    cut.tiles += tiles;
+    bytes += tiles * gemm_tile_bytes(part.format(), cols);
+  }
+  // Four chunks a worker even out what else runs on the machine; a whole number each, where there are enough.
+  const std::int64_t most = std::min<std::int64_t>(4 * workers, cut.tiles);
+  cut.tile_chunks = std::clamp<std::int64_t>(bytes * std::min(tokens, cut.chunk_tokens) / least_work, 1, most);
+  if (cut.tile_chunks > workers) cut.tile_chunks -= cut.tile_chunks % workers;
+  return cut;
+}
+
+void quantise(const GemmKernels& kernels, const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t blocks,
+              ActivationBlock* activations, Stream stream) noexcept {
+  const auto panel = [&](std::int32_t index, int) {
+    const std::int64_t first = std::int64_t{index} * gemm_panel_tokens;
+    kernels.quantise(x + first * x_stride, x_stride, std::min<std::int64_t>(gemm_panel_tokens, tokens - first), blocks,
+                     activations + index * blocks);
+  };
+  stream.parallel_for(static_cast<std::int32_t>(ceil_div(tokens, gemm_panel_tokens)), panel);
+}
+
 const GemmKernels& kernels_in_use() noexcept {
   return visit_isa(cpu_isa(), [](auto isa) -> const GemmKernels& { return gemm_kernels<decltype(isa)>(); });
 }
@@ -83,36 +120,25 @@ void gemm(std::span<const PackedMatrix> parts, const float* x, std::int64_t x_st
   if (parts.empty() || tokens == 0) return;
   const GemmKernels& kernels = kernels_in_use();
   const std::int64_t cols = parts.front().cols(), blocks = cols / 32;
-  const std::int64_t panels = ceil_div(tokens, gemm_panel_tokens);
   auto* activations = reinterpret_cast<ActivationBlock*>(workspace);
-
   if (std::ranges::any_of(parts, [](const PackedMatrix& part) { return is_quantised(part.format()); }))
-    stream.parallel_for(static_cast<std::int32_t>(panels), [&](std::int32_t panel, int) {
-      const std::int64_t first = std::int64_t{panel} * gemm_panel_tokens;
-      kernels.quantise(x + first * x_stride, x_stride, std::min<std::int64_t>(gemm_panel_tokens, tokens - first), blocks,
-                       activations + panel * blocks);
-    });
+    quantise(kernels, x, x_stride, tokens, blocks, activations, stream);
 
-  std::int64_t tiles = 0;
-  for (const PackedMatrix& part : parts) {
-    assert(part.cols() == cols);
-    tiles += ceil_div(part.rows(), gemm_tile_rows);
-  }
-  const std::int64_t chunks = std::min<std::int64_t>(tiles, 4 * stream.workers());
-  stream.parallel_for(static_cast<std::int32_t>(chunks), [&](std::int32_t chunk, int) {
-    for_parts(parts, chunk * tiles / chunks, (chunk + 1) * tiles / chunks,
-              [&](const PackedMatrix& part, std::int64_t first, std::int64_t count, std::int64_t first_row) {
-                const std::int64_t tile_bytes = gemm_tile_bytes(part.format(), cols);
+  const Cut cut = cut_of(parts, tokens, stream.workers());
+  stream.parallel_for(static_cast<std::int32_t>(cut.token_chunks() * cut.tile_chunks), [&](std::int32_t index, int) {
+    const std::int64_t token = index / cut.tile_chunks * cut.chunk_tokens, chunk = index % cut.tile_chunks;
+    for_parts(parts, chunk * cut.tiles / cut.tile_chunks, (chunk + 1) * cut.tiles / cut.tile_chunks,
+              [&](const PackedMatrix& part, std::int64_t tile, std::int64_t tiles, std::int64_t first_row) {
                 kernels.multiply({.format = part.format(),
-                                  .weights = part.data() + first * tile_bytes,
-                                  .tiles = count,
-                                  .rows = part.rows() - first * gemm_tile_rows,
+                                  .weights = part.data() + tile * gemm_tile_bytes(part.format(), cols),
+                                  .tiles = tiles,
+                                  .rows = part.rows() - tile * gemm_tile_rows,
                                   .cols = cols,
-                                  .panels = activations,
-                                  .x = x,
+                                  .panels = activations + token / gemm_panel_tokens * blocks,
+                                  .x = x + token * x_stride,
                                   .x_stride = x_stride,
-                                  .tokens = tokens,
-                                  .y = y + first_row + first * gemm_tile_rows,
+                                  .tokens = std::min(cut.chunk_tokens, tokens - token),
+                                  .y = y + token * y_stride + first_row + tile * gemm_tile_rows,
                                   .y_stride = y_stride});
               });
   });

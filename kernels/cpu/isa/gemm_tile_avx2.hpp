@@ -79,12 +79,14 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
       const __m256 d = load_8_halves(weights + 16 * half);
       const __m256 m = has_minimum ? load_8_halves(weights + 32 + 16 * half) : __m256{};
       const std::byte* quants = weights + (has_minimum ? 64 : 32) + 32 * half;
+#pragma GCC unroll 16
       for (int t = 0; t < Tokens; ++t) {
         const __m256 sums = _mm256_cvtepi32_ps(block_sums<F>(quants, *panel, first + t));
         acc[t][half] = _mm256_fmadd_ps(_mm256_mul_ps(sums, d), _mm256_set1_ps(panel->scale[first + t]), acc[t][half]);
         if (has_minimum) acc[t][half] = _mm256_fmadd_ps(m, _mm256_set1_ps(panel->scaled_sum[first + t]), acc[t][half]);
       }
     }
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }
 
@@ -104,12 +106,14 @@ void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std
   __m256 acc[Tokens][2] = {};
   for (std::int64_t c = 0; c < cols; ++c, weights += 16 * sizeof(T)) {
     const __m256 low = load_8<T>(weights), high = load_8<T>(weights + 8 * sizeof(T));
+#pragma GCC unroll 16
     for (int t = 0; t < Tokens; ++t) {
       const __m256 value = _mm256_set1_ps(x[t * x_stride + c]);
       acc[t][0] = _mm256_fmadd_ps(low, value, acc[t][0]);
       acc[t][1] = _mm256_fmadd_ps(high, value, acc[t][1]);
     }
   }
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }
 

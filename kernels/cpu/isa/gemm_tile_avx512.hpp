@@ -50,26 +50,48 @@ inline void load_quants(const std::byte* in, __m512i (&quants)[8]) noexcept {
   }
 }
 
+// sum += quants * *activations. g++ 12 does not make the broadcast an operand by itself.
+inline void add_dot(__m512i& sum, __m512i quants, const std::int32_t* activations) noexcept {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(quants), "m"(*activations));
+}
+
 template <WeightFormat F, int Tokens>
 void quantised_tile(const std::byte* weights, std::int64_t blocks, const ActivationBlock* panel, int first, Out out) noexcept {
   constexpr bool has_minimum = F == WeightFormat::q4_1;
+  constexpr int side = Tokens < 4 ? Tokens : 4;  // dot products side by side: one alone would wait for itself
   __m512 acc[Tokens] = {};
-  for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel) {
+  const auto* values = reinterpret_cast<const std::int32_t*>(panel->values[first]);
+  const float* scale = panel->scale + first;
+  const float* scaled_sum = panel->scaled_sum + first;
+  const std::int32_t* start = (F == WeightFormat::q8_0 ? panel->minus_128_sums : panel->minus_8_sums) + first;
+  constexpr std::int64_t step = sizeof(ActivationBlock) / 4;
+  for (std::int64_t b = 0; b < blocks; ++b) {
     const __m512 d = load_16_halves(weights);
     const __m512 m = has_minimum ? load_16_halves(weights + 32) : __m512{};
     __m512i quants[8];
     load_quants<F>(weights + (has_minimum ? 64 : 32), quants);
-    for (int t = 0; t < Tokens; ++t) {
-      const int token = first + t;
-      const auto* a = reinterpret_cast<const std::int32_t*>(panel->values[token]);
-      __m512i sum = has_minimum                  ? _mm512_setzero_si512()
-                    : F == WeightFormat::q8_0 ? _mm512_set1_epi32(panel->minus_128_sums[token])
-                                                 : _mm512_set1_epi32(panel->minus_8_sums[token]);
-      for (int g = 0; g < 8; ++g) sum = _mm512_dpbusd_epi32(sum, quants[g], _mm512_set1_epi32(a[g]));
-      acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), d), _mm512_set1_ps(panel->scale[token]), acc[t]);
-      if (has_minimum) acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(panel->scaled_sum[token]), acc[t]);
+#pragma GCC unroll 16
+    for (int t = 0; t < Tokens; t += side) {
+      __m512i sums[side];
+#pragma GCC unroll 4
+      for (int i = 0; i < side; ++i) sums[i] = has_minimum ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t + i]);
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g)
+#pragma GCC unroll 4
+        for (int i = 0; i < side; ++i) add_dot(sums[i], quants[g], values + 8 * (t + i) + g);
+#pragma GCC unroll 4
+      for (int i = 0; i < side; ++i) {
+        acc[t + i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[i]), d), _mm512_set1_ps(scale[t + i]), acc[t + i]);
+        if (has_minimum) acc[t + i] = _mm512_fmadd_ps(m, _mm512_set1_ps(scaled_sum[t + i]), acc[t + i]);
+      }
     }
+    weights += 16 * block_of(F).bytes;
+    values += step;
+    scale += step;
+    scaled_sum += step;
+    start += step;
   }
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t) out.store(t, 0, acc[t]);
 }
 
@@ -90,11 +112,13 @@ void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std
   for (std::int64_t c = 0; c < cols; ++c) {
     __m512 w[Tiles];
     for (int i = 0; i < Tiles; ++i) w[i] = load_16<T>(weights + i * tile_bytes + 16 * c * static_cast<std::int64_t>(sizeof(T)));
+#pragma GCC unroll 16
     for (int t = 0; t < Tokens; ++t) {
       const __m512 value = _mm512_set1_ps(x[t * x_stride + c]);
       for (int i = 0; i < Tiles; ++i) acc[t][i] = _mm512_fmadd_ps(w[i], value, acc[t][i]);
     }
   }
+#pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t)
     for (int i = 0; i < Tiles; ++i) out.store(t, i, acc[t][i]);
 }
