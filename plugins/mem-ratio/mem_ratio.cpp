@@ -2,6 +2,7 @@
 #include "mem_ratio.hpp"
 
 #include <lmkit/base/error.hpp>
+#include <lmkit/builtin/whole_pool.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -10,10 +11,6 @@
 
 namespace lmkit::mem_ratio {
 namespace {
-
-constexpr Decision grant{LMKIT_GRANT, 0, 0};
-constexpr Decision wait{LMKIT_WAIT, 0, 0};
-constexpr Decision preempt(const Holder& victim) { return {LMKIT_PREEMPT, 0, victim.id}; }
 
 double share_of_one(double value, const char* option) {
   if (!(value > 0 && value <= 1))
@@ -69,20 +66,10 @@ std::int64_t MemRatio::kv_bytes(const MemoryReport& report) const {
 }
 
 Decision MemRatio::decide(const PoolState& pool, const Demand& demand) const noexcept {
-  const Holder& asker = demand.sequence;
-  const std::int64_t wanted = std::int64_t{asker.blocks} + demand.blocks;
   const std::int64_t share = std::max<std::int64_t>(1, static_cast<std::int64_t>(pool.total_blocks * max_share_));
-  const bool enough = demand.blocks <= pool.free_blocks + pool.cached_blocks;
-  if (enough && wanted <= share) return grant;
-  if (wanted > share) return enough && pool.waiting == 0 && !others_hold(pool, asker.id) ? grant : wait;
-
-  const Holder* latest = nullptr;  // of those after the asker
-  for (std::int32_t i = pool.holder_count; i-- > 0;) {
-    const Holder& holder = pool.holders[i];
-    if (holder.blocks > share && holder.id != asker.id) return preempt(holder);
-    if (latest == nullptr && holder.blocks > 0 && holder.arrival > asker.arrival) latest = &holder;
-  }
-  return latest != nullptr && asker.blocks > 0 ? preempt(*latest) : wait;
+  const bool beyond = std::int64_t{demand.sequence.blocks} + demand.blocks > share;
+  if (beyond && (pool.waiting > 0 || others_hold(pool, demand.sequence.id))) return {LMKIT_WAIT, 0, 0};
+  return WholePool{}.decide(pool, demand);
 }
 
 }  // namespace lmkit::mem_ratio

@@ -8,11 +8,11 @@
 //   tokens=4096    room for that many tokens
 // and never more than all sequences at full length can fill.
 //
-// max-share=0.5  No sequence is given more than that share of the pool while others run or wait; alone it may take all. One
-// that grew while it was alone keeps its blocks until they are short, and then is the first to lose them.
+// max-share=0.5  No sequence is given more than that share of the pool while others run or wait; alone it may take all. What
+// it took while alone it keeps: taking it back for a later arrival would let two long sequences undo each other's work for
+// ever. So a newcomer may have to wait for one sequence to end, and one longer than its share waits for a quiet moment.
 //
-// Blocks go to who came first, as in WholePool: the latest arrival within its share is preempted for an older one, never the
-// other way round, so the oldest sequence always has room up to its share.
+// Within the shares, blocks go to who came first, as in WholePool.
 #pragma once
 
 #include <lmkit/base/settings.hpp>

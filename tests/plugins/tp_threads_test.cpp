@@ -36,7 +36,7 @@ void on_ranks(AnyParallel::Group& group, const std::function<void(AnyParallel&)>
 
 using Matrix = std::vector<std::vector<float>>;
 
-Matrix random_data(std::mt19937& random, int ranks, std::size_t count) {
+Matrix normal_data(std::mt19937& random, int ranks, std::size_t count) {
   std::normal_distribution<float> normal;
   Matrix data(static_cast<std::size_t>(ranks), std::vector<float>(count));
   for (auto& row : data)
@@ -58,7 +58,7 @@ TEST_CASE("tp-threads sums what the ranks hold, the same bits on every rank and 
   std::mt19937 random(seed);
   for (const int ranks : {1, 2, 3, 5}) {
     for (const std::size_t count : {0u, 1u, 15u, 16u, 17u, 576u, 1025u, 20000u}) {
-      const Matrix given = random_data(random, ranks, count);
+      const Matrix given = normal_data(random, ranks, count);
       Matrix first;
       for (int repeat = 0; repeat < 10; ++repeat) {
         Matrix data = given;

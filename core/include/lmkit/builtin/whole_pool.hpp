@@ -2,8 +2,8 @@
 //
 // WholePool: the allocator policy that gives the KV pool all that is left, and its blocks to who came first.
 //
-// Nobody starves: only a later arrival than the asker is ever preempted, the latest first, so the oldest sequence can take
-// every block of the pool. The latest itself waits and keeps what it has until somebody older needs it.
+// Nobody starves: only later arrivals than the asker are ever preempted, the latest first and only if that gives the asker
+// what it needs, so the oldest sequence can take every block of the pool. Who can take from nobody waits and keeps what it has.
 #pragma once
 
 #include <lmkit/concepts/allocator_policy.hpp>
@@ -24,10 +24,14 @@ class WholePool {
   // A demand that the whole pool cannot meet waits: to fail its request is the engine's decision.
   Decision decide(const PoolState& pool, const Demand& demand) const noexcept {
     const Holder& asker = demand.sequence;
-    if (demand.blocks <= pool.free_blocks + pool.cached_blocks) return {LMKIT_GRANT, 0, 0};
-    if (asker.blocks == 0 || asker.blocks + demand.blocks > pool.total_blocks) return {LMKIT_WAIT, 0, 0};
-    for (std::int32_t i = pool.holder_count; i-- > 0 && pool.holders[i].arrival > asker.arrival;)
-      if (pool.holders[i].blocks > 0) return {LMKIT_PREEMPT, 0, pool.holders[i].id};
+    std::int64_t room = std::int64_t{pool.free_blocks} + pool.cached_blocks;
+    if (demand.blocks <= room) return {LMKIT_GRANT, 0, 0};
+    const Holder* latest = nullptr;  // of those after the asker that hold blocks
+    for (std::int32_t i = pool.holder_count; asker.blocks > 0 && i-- > 0 && pool.holders[i].arrival > asker.arrival;) {
+      if (latest == nullptr && pool.holders[i].blocks > 0) latest = &pool.holders[i];
+      room += pool.holders[i].blocks;
+      if (demand.blocks <= room) return {LMKIT_PREEMPT, 0, latest->id};  // it is not in vain
+    }
     return {LMKIT_WAIT, 0, 0};
   }
 };
