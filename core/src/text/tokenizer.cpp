@@ -87,7 +87,7 @@ Tokenizer::Tokenizer(const TokenizerData& data) {
     if (token != no_token && vocabulary.kind(token) == TokenKind::control) ends.push_back(token);
   }
   std::ranges::sort(ends);
-  ends.erase(std::ranges::unique(ends).begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());  // not ranges::unique: clang 14
   impl_ = std::move(impl);
 }
 
