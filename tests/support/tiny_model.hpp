@@ -1,109 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A whole Llama model of a few kilobytes, with random weights: as a GGUF file in memory, or written to disk.
+// TinyModel: a Llama with random weights in memory, so that an engine can be tested in milliseconds. Every byte is a
+// token; the rest of the vocabulary are control tokens, of which the last ends a turn.
 #pragma once
 
-#include "gguf_writer.hpp"
+#include <lmkit/base/half.hpp>
+#include <lmkit/model/model_file.hpp>
 
-#include <cstdint>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
-namespace lmkit_test {
+namespace lmkit::test {
 
 struct TinyShape {
-  int layers = 2, hidden = 64, ffn = 96, query_heads = 4, kv_heads = 2, context = 256;
-  std::uint32_t format = ggml_f32;  // of the matrices
-  bool tied = true;
+  int layers = 2;
+  int hidden = 64;
+  int ffn = 160;
+  int query_heads = 6;
+  int kv_heads = 2;
+  int head_dim = 32;
+  int vocabulary = 300;
+  int max_context = 512;
+  WeightFormat format = WeightFormat::f32;  // f32 or q8_0, of the matrices
 };
 
-// The 256 bytes in GPT-2's spelling, in its order of byte values.
-inline std::vector<std::string> byte_tokens() {
-  std::vector<std::string> tokens;
-  int beyond = 256;  // bytes that do not print are spelled by the code points from here
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    const int point = prints ? byte : beyond++;
-    if (point < 0x80) tokens.push_back(std::string(1, static_cast<char>(point)));
-    else tokens.push_back({static_cast<char>(0xc0 | point >> 6), static_cast<char>(0x80 | (point & 0x3f))});
-  }
-  return tokens;
-}
-
-struct TinyTokens {
-  std::vector<std::string> tokens = byte_tokens(), merges = {"h e", "l l", "he ll", "hell o"};
-  std::vector<std::int32_t> kinds;
-  TinyTokens() {
-    for (const char* merged : {"he", "ll", "hell", "hello"}) tokens.push_back(merged);
-    kinds.assign(tokens.size(), 1);
-    for (const char* control : {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "[PAD]"}) tokens.push_back(control);
-    kinds.resize(tokens.size(), 3);
-  }
-};
-
-// Bytes of a matrix of small random values in a format.
-inline Bytes random_matrix(std::mt19937& random, std::uint32_t format, std::uint64_t rows, std::uint64_t cols) {
-  Bytes out;
-  const auto small_half = [&] { return static_cast<std::uint16_t>(0x2000 + random() % 0x800); };  // 0.008 to 0.031
-  const auto values = rows * cols;
-  if (format == ggml_f32)
-    for (std::uint64_t i = 0; i < values; ++i) append(out, static_cast<float>(static_cast<int>(random() % 2001) - 1000) * 1e-4f);
-  else if (format == ggml_f16)
-    for (std::uint64_t i = 0; i < values; ++i) append(out, static_cast<std::uint16_t>(small_half() | (random() & 1) << 15));
-  else if (format == ggml_bf16)
-    for (std::uint64_t i = 0; i < values; ++i) append(out, static_cast<std::uint16_t>((0x3c00 + random() % 0x80) | (random() & 1) << 15));
-  else
-    for (std::uint64_t block = 0; block < values / 32; ++block) {
-      append(out, small_half());
-      if (format == ggml_q4_1) append(out, static_cast<std::uint16_t>(small_half() | 0x8000));
-      for (int i = 0; i < (format == ggml_q8_0 ? 32 : 16); ++i) append(out, static_cast<std::uint8_t>(random() % (format == ggml_q8_0 ? 16 : 256)));
+class TinyModel final : public ModelFile {
+ public:
+  explicit TinyModel(std::uint64_t seed, const TinyShape& shape = {}) : random_(seed), shape_(shape) {
+    config_ = {.architecture = "llama",
+               .name = "tiny",
+               .layers = shape.layers,
+               .hidden = shape.hidden,
+               .ffn = shape.ffn,
+               .query_heads = shape.query_heads,
+               .kv_heads = shape.kv_heads,
+               .head_dim = shape.head_dim,
+               .vocabulary = shape.vocabulary,
+               .max_context = shape.max_context,
+               .tied_embeddings = true,
+               .rope = {.pairs = LMKIT_ROPE_ADJACENT, .rotary_dim = shape.head_dim}};
+    const int queries = shape.query_heads * shape.head_dim, keys = shape.kv_heads * shape.head_dim;
+    matrix("token_embd", shape.vocabulary, shape.hidden, shape.format);
+    for (int i = 0; i < shape.layers; ++i) {
+      const std::string layer = "blk." + std::to_string(i) + ".";
+      vector(layer + "attn_norm", shape.hidden);
+      matrix(layer + "attn_q", queries, shape.hidden, shape.format);
+      matrix(layer + "attn_k", keys, shape.hidden, shape.format);
+      matrix(layer + "attn_v", keys, shape.hidden, shape.format);
+      matrix(layer + "attn_output", shape.hidden, queries, shape.format);
+      vector(layer + "ffn_norm", shape.hidden);
+      matrix(layer + "ffn_gate", shape.ffn, shape.hidden, shape.format);
+      matrix(layer + "ffn_up", shape.ffn, shape.hidden, shape.format);
+      matrix(layer + "ffn_down", shape.hidden, shape.ffn, shape.format);
     }
-  return out;
-}
-
-inline GgufWriter tiny_gguf(const TinyShape& shape = {}, std::uint32_t seed = 1) {
-  std::mt19937 random(seed);
-  const TinyTokens vocabulary;
-  GgufWriter out;
-  const auto n = [](int value) { return static_cast<std::uint32_t>(value); };
-  out.text("general.architecture", "llama").text("general.name", "tiny");
-  out.u32("llama.block_count", n(shape.layers)).u32("llama.embedding_length", n(shape.hidden));
-  out.u32("llama.feed_forward_length", n(shape.ffn)).u32("llama.context_length", n(shape.context));
-  out.u32("llama.attention.head_count", n(shape.query_heads)).u32("llama.attention.head_count_kv", n(shape.kv_heads));
-  out.f32("llama.attention.layer_norm_rms_epsilon", 1e-5f).f32("llama.rope.freq_base", 10000.0f);
-  out.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "smollm");
-  out.texts("tokenizer.ggml.tokens", vocabulary.tokens).i32s("tokenizer.ggml.token_type", vocabulary.kinds);
-  out.texts("tokenizer.ggml.merges", vocabulary.merges);
-  out.u32("tokenizer.ggml.bos_token_id", 261).u32("tokenizer.ggml.eos_token_id", 262).u32("tokenizer.ggml.padding_token_id", 263);
-  out.boolean("tokenizer.ggml.add_bos_token", false);
-
-  const auto matrix = [&](const std::string& name, int rows, int cols) {
-    const auto r = static_cast<std::uint64_t>(rows), c = static_cast<std::uint64_t>(cols);
-    out.tensor(name, {c, r}, shape.format, random_matrix(random, shape.format, r, c));
-  };
-  const auto norm = [&](const std::string& name) {
-    Bytes ones;
-    for (int i = 0; i < shape.hidden; ++i) append(ones, 1.0f);
-    out.tensor(name, {static_cast<std::uint64_t>(shape.hidden)}, ggml_f32, ones);
-  };
-  const int head_dim = shape.hidden / shape.query_heads, rows = static_cast<int>(vocabulary.tokens.size());
-  matrix("token_embd.weight", rows, shape.hidden);
-  for (int layer = 0; layer < shape.layers; ++layer) {
-    const std::string prefix = "blk." + std::to_string(layer) + ".";
-    norm(prefix + "attn_norm.weight");
-    matrix(prefix + "attn_q.weight", shape.hidden, shape.hidden);
-    matrix(prefix + "attn_k.weight", shape.kv_heads * head_dim, shape.hidden);
-    matrix(prefix + "attn_v.weight", shape.kv_heads * head_dim, shape.hidden);
-    matrix(prefix + "attn_output.weight", shape.hidden, shape.hidden);
-    norm(prefix + "ffn_norm.weight");
-    matrix(prefix + "ffn_gate.weight", shape.ffn, shape.hidden);
-    matrix(prefix + "ffn_up.weight", shape.ffn, shape.hidden);
-    matrix(prefix + "ffn_down.weight", shape.hidden, shape.ffn);
+    vector("output_norm", shape.hidden);
+    write_tokenizer();
   }
-  norm("output_norm.weight");
-  if (!shape.tied) matrix("output.weight", rows, shape.hidden);
-  return out;
-}
 
-}  // namespace lmkit_test
+  const ModelConfig& config() const noexcept override { return config_; }
+  const TokenizerData& tokenizer() const noexcept override { return tokenizer_; }
+  std::optional<MatrixView> find(std::string_view name) const noexcept override {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? std::nullopt : std::optional(found->second.view);
+  }
+
+  TokenId end_of_turn() const noexcept { return shape_.vocabulary - 1; }
+
+ private:
+  struct Tensor {
+    std::vector<std::byte> bytes;
+    MatrixView view;
+  };
+
+  void matrix(const std::string& name, int rows, int cols, WeightFormat format) {
+    std::normal_distribution<float> normal(0, 3 / std::sqrt(static_cast<float>(cols)));
+    std::vector<float> values(static_cast<std::size_t>(rows) * cols);
+    for (float& value : values) value = normal(random_);
+    store(name, rows, cols, format, values);
+  }
+
+  void vector(const std::string& name, int size) {
+    std::uniform_real_distribution<float> around_one(0.5f, 1.5f);
+    std::vector<float> values(size);
+    for (float& value : values) value = around_one(random_);
+    store(name, 1, size, WeightFormat::f32, values);
+  }
+
+  void store(const std::string& name, int rows, int cols, WeightFormat format, const std::vector<float>& values) {
+    Tensor& tensor = tensors_[name + ".weight"];
+    const std::int64_t row_bytes = MatrixView::packed_row_bytes(format, cols);
+    tensor.bytes.resize(static_cast<std::size_t>(rows * row_bytes));
+    if (format == WeightFormat::f32) std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
+    else quantise(values, tensor.bytes.data());
+    tensor.view = {format, rows, cols, row_bytes, tensor.bytes.data()};
+  }
+
+  // Q8_0: half scale, 32 int8
+  static void quantise(const std::vector<float>& values, std::byte* out) {
+    for (std::size_t block = 0; block < values.size(); block += 32, out += 34) {
+      float largest = 0;
+      for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[block + i]));
+      const Half scale = to_half(largest / 127);
+      std::memcpy(out, &scale, 2);
+      for (int i = 0; i < 32; ++i) {
+        const auto q = static_cast<std::int8_t>(std::lround(values[block + i] / std::max(to_float(scale), 1e-8f)));
+        std::memcpy(out + 2 + i, &q, 1);
+      }
+    }
+  }
+
+  // GPT-2's spelling of bytes: printable Latin-1 as it is, the others from U+0100 on.
+  void write_tokenizer() {
+    tokenizer_.model = "bpe";
+    tokenizer_.pre_tokenizer = "gpt-2";
+    int shifted = 0;
+    for (int byte = 0; byte < 256; ++byte) {
+      const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+      const int code = printable ? byte : 256 + shifted++;
+      std::string text;
+      if (code < 128) text += static_cast<char>(code);
+      else text = {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 63))};
+      tokenizer_.tokens.push_back(text);
+      tokenizer_.kinds.push_back(TokenKind::normal);
+    }
+    for (int i = 256; i < shape_.vocabulary; ++i) {
+      tokenizer_.tokens.push_back("<|" + std::to_string(i) + "|>");
+      tokenizer_.kinds.push_back(TokenKind::control);
+    }
+    tokenizer_.eos = end_of_turn();
+    tokenizer_.end_of_turn = {end_of_turn()};
+  }
+
+  std::mt19937_64 random_;
+  TinyShape shape_;
+  ModelConfig config_;
+  TokenizerData tokenizer_;
+  std::map<std::string, Tensor, std::less<>> tensors_;
+};
+
+}  // namespace lmkit::test
