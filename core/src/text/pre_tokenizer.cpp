@@ -16,7 +16,6 @@
 namespace lmkit {
 namespace {
 
-constexpr std::string_view gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr std::string_view llama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view qwen2 =
@@ -29,9 +28,9 @@ struct Preset {
 };
 
 constexpr Preset presets[] = {
-    {"default", {gpt2}},         {"gpt-2", {gpt2}},          {"smollm", {each_digit, gpt2}},
-    {"starcoder", {each_digit, gpt2}}, {"llama-bpe", {llama3}, true}, {"llama3", {llama3}, true},
-    {"llama-v3", {llama3}, true}, {"qwen2", {qwen2}},
+    {"default", {gpt2_words}},         {"gpt-2", {gpt2_words}},          {"smollm", {each_digit, gpt2_words}},
+    {"starcoder", {each_digit, gpt2_words}}, {"llama-bpe", {llama3}, true}, {"llama3", {llama3}, true},
+    {"llama-v3", {llama3}, true}, {"qwen2", {qwen2}},              {"none", {}},
 };
 
 const Preset& preset_named(std::string_view name) {

@@ -9,6 +9,10 @@
 
 namespace lmkit {
 
+// `tokenizers`' stage ByteLevel with use_regex.
+inline constexpr std::string_view gpt2_words =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
 // `tokenizers`' stage Digits: numbers (categories Nd, Nl, No) one by one. Unlike its expressions it follows Unicode 17,
 // whence the digits at the end.
 inline constexpr std::string_view each_digit =
