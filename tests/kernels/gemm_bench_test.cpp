@@ -122,7 +122,7 @@ TEST_CASE("gemm shapes against the machine", "[.][bench]") {
   for (const Shape& shape : shapes) bench_shape(shape, memory, int8, floats, stream);
 }
 
-TEST_CASE("a model's matrices, one after the other", "[.][bench]") {
+TEST_CASE("matrices of a model one after the other", "[.][bench]") {
   TaskPool pool(bench_threads());
   bench_model(pool.stream());
 }

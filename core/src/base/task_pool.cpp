@@ -31,57 +31,76 @@ constexpr int spins_before_yield = 2000;
 }  // namespace
 
 struct TaskPool::Impl {
-  struct alignas(64) Job {
-    lmkit_task task = nullptr;
-    void* context = nullptr;
-    std::int32_t count = 0;
-  };
-
-  Job job;
-  alignas(64) std::atomic<std::uint32_t> epoch{0};  // a new value: a new job, or stopping
-  alignas(64) std::atomic<std::int32_t> next{0};
-  alignas(64) std::atomic<std::int32_t> working{0};  // workers that have not finished the job
+  // The job that runs. Written only while no index of it is open, read only to claim one.
+  alignas(64) std::atomic<lmkit_task> task{nullptr};
+  std::atomic<void*> context{nullptr};
+  std::atomic<std::int32_t> count{0};
+  // High half: the job's number; low half: its indices that nobody has claimed. One word, so that a worker that comes
+  // late can never claim from a job it has not read. The caller waits for claimed indices only, not for workers.
+  alignas(64) std::atomic<std::uint64_t> open{0};
+  alignas(64) std::atomic<std::int32_t> finished{0};  // indices
+  alignas(64) std::atomic<std::uint32_t> bell{0};     // rung for a new job, and to stop
   std::atomic<bool> stopping{false};
   std::mutex failure_mutex;
   std::string worker_failure;
   std::vector<std::jthread> threads;
 
-  void run_share(int worker) noexcept {
-    for (std::int32_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < job.count;) job.task(job.context, i, worker);
+  // Claims indices until none is open; says how many.
+  std::int32_t run_share(int worker) noexcept {
+    std::int32_t done = 0;
+    for (std::uint64_t ticket = open.load(std::memory_order_acquire); static_cast<std::uint32_t>(ticket) != 0;) {
+      // These belong to the ticket's job if the exchange succeeds: an open index keeps the job alive.
+      const lmkit_task my_task = task.load(std::memory_order_relaxed);
+      void* const my_context = context.load(std::memory_order_relaxed);
+      const std::int32_t index = count.load(std::memory_order_relaxed) - static_cast<std::int32_t>(ticket);
+      if (!open.compare_exchange_weak(ticket, ticket - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      my_task(my_context, index, worker);
+      ++done;
+      ticket = open.load(std::memory_order_acquire);
+    }
+    return done;
   }
 
   void work(int worker) noexcept {
-    for (std::uint32_t seen = 0;;) {
-      for (int spin = 0; epoch.load(std::memory_order_acquire) == seen; ++spin) {
+    for (std::uint32_t heard = 0;;) {
+      for (int spin = 0; bell.load(std::memory_order_acquire) == heard; ++spin) {
         if (spin < spins_before_sleep) pause();
-        else epoch.wait(seen, std::memory_order_acquire);
+        else bell.wait(heard, std::memory_order_acquire);
       }
-      ++seen;
+      heard = bell.load(std::memory_order_acquire);
       if (stopping.load(std::memory_order_relaxed)) return;
-      run_share(worker);
+      const std::int32_t done = run_share(worker);
       if (!failure_reason.empty()) {
         const std::lock_guard lock(failure_mutex);
         worker_failure = std::exchange(failure_reason, {});
       }
-      working.fetch_sub(1, std::memory_order_release);
+      if (done > 0) finished.fetch_add(done, std::memory_order_release);
     }
   }
 
-  void parallel_for(std::int32_t count, lmkit_task task, void* context) noexcept {
-    if (threads.empty() || count <= 1) {
-      for (std::int32_t i = 0; i < count; ++i) task(context, i, 0);
+  void ring() noexcept {
+    bell.fetch_add(1, std::memory_order_release);
+    bell.notify_all();
+  }
+
+  void parallel_for(std::int32_t indices, lmkit_task body, void* body_context) noexcept {
+    if (threads.empty() || indices <= 1) {
+      for (std::int32_t i = 0; i < indices; ++i) body(body_context, i, 0);
       return;
     }
-    job = {task, context, count};
-    next.store(0, std::memory_order_relaxed);
-    working.store(static_cast<std::int32_t>(threads.size()), std::memory_order_relaxed);
-    epoch.fetch_add(1, std::memory_order_release);
-    epoch.notify_all();
-    run_share(0);
-    for (int spin = 0; working.load(std::memory_order_acquire) != 0; ++spin) {
+    task.store(body, std::memory_order_relaxed);
+    context.store(body_context, std::memory_order_relaxed);
+    count.store(indices, std::memory_order_relaxed);
+    finished.store(0, std::memory_order_relaxed);
+    const std::uint64_t number = (open.load(std::memory_order_relaxed) >> 32) + 1;
+    open.store(number << 32 | static_cast<std::uint32_t>(indices), std::memory_order_release);
+    ring();
+    const std::int32_t rest = indices - run_share(0);
+    for (int spin = 0; finished.load(std::memory_order_acquire) != rest; ++spin) {
       if (spin < spins_before_yield) pause();
       else std::this_thread::yield();
     }
+    if (rest == 0) return;
     const std::lock_guard lock(failure_mutex);
     if (!worker_failure.empty()) failure_reason = std::exchange(worker_failure, {});
   }
@@ -96,8 +115,7 @@ TaskPool::TaskPool(int threads) : impl_(std::make_unique<Impl>()) {
 
 TaskPool::~TaskPool() {
   impl_->stopping.store(true, std::memory_order_relaxed);
-  impl_->epoch.fetch_add(1, std::memory_order_release);
-  impl_->epoch.notify_all();
+  impl_->ring();
 }
 
 Stream TaskPool::stream() noexcept { return {reinterpret_cast<lmkit_stream*>(impl_.get()), &host_table()}; }

@@ -3,7 +3,7 @@
 #include <lmkit/base/task_pool.hpp>
 
 #include <atomic>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 using namespace lmkit;
@@ -27,6 +27,19 @@ TEST_CASE("parallel_for runs every index once, and no worker twice at a time") {
       for (auto& r : runs) CHECK(r == 50);
     }
   }
+}
+
+TEST_CASE("many small loops in a row lose and repeat nothing, with more threads than CPUs") {
+  TaskPool pool(5);
+  const Stream stream = pool.stream();
+  std::vector<int> runs(64);
+  std::int64_t wrong = 0;
+  for (int job = 0; job < 20000; ++job) {
+    const int count = job % 64 + 1;
+    stream.parallel_for(count, [&](int index, int) { runs[index] += job; });  // an index twice would be a race
+    for (int i = 0; i < count; ++i) wrong += std::exchange(runs[i], 0) != job;
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("the reason of a failure inside a task reaches the thread that started the loop") {
