@@ -51,20 +51,20 @@ class Pipeline {
 
     Ledger ledger;
     ledger.memory = (limits.device_memory > 0 ? limits.device_memory : available_memory()) / ranks.size;
-    ledger.blocks = std::numeric_limits<int>::max();
-    for (int pass = 0; pass < 2; ++pass) {  // all ranks' pools have as many blocks as the poorest rank can hold
-      ledger.ranks.clear();
-      for (int rank = 0; rank < ranks.size; ++rank) {
-        const RankShape shape = rank_shape<P>(config, *parts.group, rank);
-        const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
-        Carver ruler;
-        ledger.ranks.push_back(lay_out(model, shape, step, sizes, pass == 0 ? 0 : ledger.blocks, ruler, {}).ledger);
-        if (pass == 0) {
-          const std::int64_t granted = parts.allocator.kv_bytes(report_of(ledger.ranks.back(), step, ledger.memory));
-          ledger.blocks = std::min(ledger.blocks, blocks_within(ledger.ranks.back(), step, ledger.memory, granted));
-        }
-      }
+    const auto measure = [&](int rank, int blocks) {
+      const RankShape shape = rank_shape<P>(config, *parts.group, rank);
+      const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
+      Carver ruler;
+      return lay_out(model, shape, step, sizes, blocks, ruler, {}).ledger;
+    };
+    ledger.blocks = std::numeric_limits<int>::max();  // all pools have as many as the poorest rank can hold
+    for (int r = 0; r < ranks.size; ++r) {
+      const RankLedger rank = measure(r, 0);
+      check_room(rank, ledger.memory);
+      const std::int64_t granted = parts.allocator.kv_bytes(report_of(rank, step, ledger.memory));
+      ledger.blocks = std::min(ledger.blocks, blocks_of(rank, step, ledger.memory, granted));
     }
+    for (int r = 0; r < ranks.size; ++r) ledger.ranks.push_back(measure(r, ledger.blocks));
     ledger.session_len = static_cast<int>(std::min<std::int64_t>(step.context, ledger.kv_tokens()));
     return ledger;
   }

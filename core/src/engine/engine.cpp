@@ -112,7 +112,7 @@ void Engine::end(Sequence& sequence, Finish finish, Event event, std::string err
   const auto now = Clock::now();
   const auto since_submit = [&](Clock::time_point time) { return time == Clock::time_point{} ? 0.0 : seconds(time - sequence.submitted); };
   if (!sequence.stop.matched()) {
-    event.text += sequence.stop.push(sequence.detokenizer.flush());
+    event.text += sequence.stop.push(sequence.detokenizer.finish());
     event.text += sequence.stop.flush();
   }
   event.finish = finish;

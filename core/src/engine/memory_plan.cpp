@@ -138,18 +138,20 @@ MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::in
           .max_tokens = std::int64_t{limits.sequences} * blocks_for(limits.context) * block_tokens};
 }
 
-int blocks_within(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted) {
+void check_room(const RankLedger& rank, std::int64_t memory) {
   const std::int64_t left = memory - rank.fixed();
-  if (left < rank.kv_block_bytes) {
-    throw Error(ErrorKind::memory,
-                fmt::format("the KV pool has 0 blocks: of {} the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.fixed()),
-                            mib(std::max<std::int64_t>(0, left))),
-                fmt::format("room for at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
-                "a larger --device-memory-limit, a smaller --max-batch-size, or --plugin kv-int4");
-  }
-  const std::int64_t blocks = std::min(left, granted) / rank.kv_block_bytes;
+  if (left >= rank.kv_block_bytes) return;
+  throw Error(ErrorKind::memory,
+              fmt::format("the KV pool has 0 blocks: of {} the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.fixed()),
+                          mib(std::max<std::int64_t>(0, left))),
+              fmt::format("room for at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
+              "a larger --device-memory-limit, a smaller --max-batch-size, or --plugin kv-int4");
+}
+
+int blocks_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted) {
+  const std::int64_t blocks = std::min(memory - rank.fixed(), granted) / rank.kv_block_bytes;
   if (blocks < 1) {
-    throw Error(ErrorKind::memory, fmt::format("the KV pool has 0 blocks: the allocator grants {} of {}", mib(granted), mib(left)),
+    throw Error(ErrorKind::memory, fmt::format("the KV pool has 0 blocks: the allocator grants it {}", mib(granted)),
                 fmt::format("at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
                 "a larger share for the KV cache, or --plugin kv-int4");
   }

@@ -58,7 +58,9 @@ RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLim
 
 MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory) noexcept;
 
-// Blocks of a pool of `granted` bytes in what is left of `memory`; throws Error(memory) below one.
-int blocks_within(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted);
+// Throws Error(memory) if not even one block is left.
+void check_room(const RankLedger& rank, std::int64_t memory);
+// Blocks of a pool of `granted` bytes, within what is left; throws Error(memory) below one.
+int blocks_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted);
 
 }  // namespace lmkit

@@ -22,7 +22,7 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // subtracted once from tokens of the answer
   float frequency_penalty = 0.0f;   // subtracted as often as a token occurs in the answer
   std::vector<std::pair<TokenId, float>> logit_bias{};  // added to these tokens' logits
-  std::optional<std::uint64_t> seed;  // same seed, same text, whatever else is in the batch; none: a fresh one
+  std::optional<std::uint64_t> seed{};  // same seed, same text, whatever else is in the batch; none: a fresh one
 };
 
 }  // namespace lmkit
