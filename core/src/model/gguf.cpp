@@ -2,8 +2,7 @@
 #include <lmkit/base/checked.hpp>
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/gguf.hpp>
-
-#include "utf8.hpp"
+#include <lmkit/text/utf8.hpp>
 
 #include <fmt/format.h>
 
@@ -139,7 +138,7 @@ class Cursor {
       bad(fmt::format("{} at byte {} is {} bytes long", what, start, length), fmt::format("1 to {} bytes", longest), again);
     const auto bytes = take(length, what);
     const std::string_view name(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    if (!is_utf8(name)) bad(fmt::format("{} at byte {} is not UTF-8", what, start), {}, again);
+    if (!is_valid_utf8(name)) bad(fmt::format("{} at byte {} is not UTF-8", what, start), {}, again);
     return name;
   }
 
@@ -383,7 +382,7 @@ std::optional<std::string_view> Gguf::text(std::string_view key) const {
   if (!value) return std::nullopt;
   if (value->type != GgufType::string) wrong_type(key, *value, "a string");
   const auto text = Cursor(value->bytes).text(key);
-  if (!is_utf8(text)) bad(fmt::format("metadata {:?} is not UTF-8", key), {}, again);
+  if (!is_valid_utf8(text)) bad(fmt::format("metadata {:?} is not UTF-8", key), {}, again);
   return text;
 }
 
@@ -396,7 +395,7 @@ std::optional<std::vector<std::string>> Gguf::texts(std::string_view key) const 
   Cursor in(value->bytes);
   while (texts.size() < value->count) {
     const auto text = in.text(key);
-    if (!is_utf8(text)) bad(fmt::format("element {} of metadata {:?} is not UTF-8", texts.size(), key), {}, again);
+    if (!is_valid_utf8(text)) bad(fmt::format("element {} of metadata {:?} is not UTF-8", texts.size(), key), {}, again);
     texts.emplace_back(text);
   }
   return texts;

@@ -3,7 +3,6 @@
 #include <lmkit/model/gguf_model.hpp>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -162,7 +161,7 @@ TokenizerData read_tokenizer(const Gguf& gguf) {
   for (std::size_t i = 0; i < data.tokens.size(); ++i)
     if (ends_turn(data, i)) data.end_of_turn.push_back(static_cast<TokenId>(i));
   std::ranges::sort(data.end_of_turn);
-  data.end_of_turn.erase(std::ranges::unique(data.end_of_turn).begin(), data.end_of_turn.end());
+  data.end_of_turn.erase(std::unique(data.end_of_turn.begin(), data.end_of_turn.end()), data.end_of_turn.end());
   return data;
 }
 

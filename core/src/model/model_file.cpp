@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/gguf_model.hpp>
+#include <lmkit/model/hf_model.hpp>
 #include <lmkit/model/mapped_file.hpp>
 #include <lmkit/model/model_file.hpp>
 
 #include <fmt/format.h>
+
+#include <filesystem>
 
 namespace lmkit {
 namespace {
@@ -42,6 +45,8 @@ MatrixView ModelFile::matrix(std::string_view name, std::int64_t rows, std::int6
 }
 
 std::unique_ptr<ModelFile> open_model(const std::string& path) try {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return open_hf_directory(path);
   return std::make_unique<GgufModel>(path);
 } catch (const Error& error) {
   throw Error(error.kind(), fmt::format("{}: {}", path, error.found()), error.expected(), error.remedy());

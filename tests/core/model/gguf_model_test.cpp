@@ -5,7 +5,7 @@
 #include <gguf_writer.hpp>
 #include <model_errors.hpp>
 #include <temporary_directory.hpp>
-#include <tiny_model.hpp>
+#include <tiny_gguf.hpp>
 
 #include <lmkit/model/gguf_model.hpp>
 #include <lmkit/model/model_file.hpp>

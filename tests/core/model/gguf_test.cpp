@@ -5,7 +5,7 @@
 #include <catch.hpp>
 #include <gguf_writer.hpp>
 #include <model_errors.hpp>
-#include <tiny_model.hpp>
+#include <tiny_gguf.hpp>
 
 #include <lmkit/model/gguf.hpp>
 #include <lmkit/model/gguf_model.hpp>

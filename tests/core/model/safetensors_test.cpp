@@ -4,7 +4,7 @@
 #include <catch.hpp>
 #include <model_errors.hpp>
 #include <safetensors_writer.hpp>
-#include <tiny_model.hpp>
+#include <tiny_gguf.hpp>
 
 #include <lmkit/model/safetensors.hpp>
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Any bytes as a GGUF file: opened, or an Error(model).
+#include <lmkit/base/error.hpp>
+#include <lmkit/model/gguf_model.hpp>
+
+#include <cstdint>
+#include <cstdlib>
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) try {
+  const lmkit::Gguf gguf({reinterpret_cast<const std::byte*>(data), size});
+  for (const auto& [name, view] : gguf.tensors())
+    if (view.data < reinterpret_cast<const std::byte*>(data) ||
+        view.row(view.rows) > reinterpret_cast<const std::byte*>(data) + size)
+      std::abort();
+  try {
+    lmkit::read_model_config(gguf);
+  } catch (const lmkit::Error& error) {
+    if (error.kind() != lmkit::ErrorKind::model) throw;
+  }
+  lmkit::read_tokenizer(gguf);
+  return 0;
+} catch (const lmkit::Error& error) {
+  if (error.kind() != lmkit::ErrorKind::model) throw;
+  return 0;
+}
