@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decode attention: one new token a sequence reads all its keys and values once. Cost: the bytes of the pages; the budget
+// at an H200's read limit is 28.6 warp instructions per 128 bytes, and 4-bit codes take about 10 of them here.
+//
+// The query heads of one key/value head are the eight columns of a tensor-core product (two products for groups beyond
+// eight), tokens and then dimensions its rows:
+//     scores^T (16 tokens, 8 queries) = keys (16, head_dim) queries^T        out^T (head_dim, 8) += values^T (head_dim, 16) weights^T
+// Keys and values come as A operands straight from the page, through a ring of shared-memory stages private to a warp, so
+// there is no barrier between warps. Scale and bias of a token of a folded codec meet its score and its probability:
+//     score_t = key_scale_t (q . code_t) + key_bias_t sum(q)      weight_t = p_t value_scale_t      bias += p_t value_bias_t
+// A second launch merges the parts of an item (kv_split.cuh) and turns rotated values back.
+#pragma once
+
+#include <lmkit/kernels/cuda/hadamard.cuh>
+#include <lmkit/kernels/cuda/kv_fragment.cuh>
+#include <lmkit/kernels/cuda/kv_split.cuh>
+#include <lmkit/kernels/cuda/kv_view.cuh>
+
+#include <type_traits>
+
+namespace lmkit::kernels::cuda {
+
+struct DecodeParams {
+  KvView view;
+  const std::uint16_t* q;  // (tokens, query_heads, head_dim)
+  std::uint16_t* out;
+  std::int64_t q_stride, out_stride;
+  float scale;     // softmax scale, times log2 e unless soft_cap
+  float soft_cap;  // 0: none
+  std::int32_t window;
+  std::int32_t query_tiles;   // items of one key/value head
+  std::int32_t all_workers;   // warps of the grid
+  std::int32_t slot_columns;  // queries a slot has room for
+  float* slots;               // (slots, slot_columns, head_dim + 2): out, maximum, sum
+  std::int32_t* step_starts;  // (sequences + 1) written by the first block for the merge
+};
+
+template <class Codec, int head_dim, int tiles_of_8>
+struct DecodeShape {
+  using Stored = KvTile<Codec, head_dim>;
+  static constexpr int warps = 4;
+  static constexpr int columns = 8 * tiles_of_8;
+  // 32 tokens a step where the tile is small, so that two chains of products overlap
+  static constexpr int tiles = Stored::bytes <= 2560 ? 2 : 1;
+  static constexpr int step_tokens = tiles * tile_tokens;
+  static constexpr int stage_bytes = tiles * Stored::bytes;
+  // 16 warps on a multiprocessor share 216 KiB of stages: 3 stages at 4 and 8 bits and 128 dimensions. Larger tiles take
+  // their three stages from fewer warps.
+  static constexpr int fit = 216 * 1024 / 16 / stage_bytes;
+  static constexpr int stages = fit < 3 ? 3 : fit > 4 ? 4 : fit;
+  // a packed codec is expanded to 16 bits for one step
+  static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
+  static constexpr int warp_bytes = stages * stage_bytes + expanded_bytes;
+  static constexpr int most_blocks = 222 * 1024 / (warps * warp_bytes);
+  static constexpr int enough_blocks = tiles_of_8 == 1 ? 4 : 2;  // as many as the registers allow without spilling
+  static constexpr int blocks = most_blocks < 1 ? 1 : most_blocks > enough_blocks ? enough_blocks : most_blocks;  // of a multiprocessor
+  static constexpr int shared_bytes(int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
+};
+
+// Steps of one item of sequence s: those with a visible token, if it has one new token.
+__device__ __forceinline__ int first_step(int length, int window, int step_tokens) {
+  return window > 0 && length > window ? (length - window) / step_tokens : 0;
+}
+__device__ __forceinline__ int steps_of(const KvView& view, int s, int window, int step_tokens) {
+  if (view.new_tokens(s) != 1) return 0;
+  const int length = view.kv_lengths[s];
+  return (length + step_tokens - 1) / step_tokens - first_step(length, window, step_tokens);
+}
+
+// starts[s] = steps of one item of the sequences before s. All threads of the block; ends with a barrier.
+template <int threads>
+__device__ void scan_steps(const KvView& view, int window, int step_tokens, std::int32_t* starts) {
+  __shared__ std::int32_t warp_sums[threads / warp_size];
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  std::int32_t total = 0;
+  if (threadIdx.x == 0) starts[0] = 0;
+  for (int base = 0; base < view.sequences; base += threads) {
+    const int s = base + threadIdx.x;
+    std::int32_t sum = s < view.sequences ? steps_of(view, s, window, step_tokens) : 0;
+    for (int d = 1; d < warp_size; d *= 2) {
+      const std::int32_t before = __shfl_up_sync(full_warp, sum, d);
+      if (lane >= d) sum += before;
+    }
+    if (lane == warp_size - 1) warp_sums[warp] = sum;
+    __syncthreads();
+    for (int w = 0; w < threads / warp_size; ++w) {
+      if (w < warp) sum += warp_sums[w];
+    }
+    if (s < view.sequences) starts[s + 1] = total + sum;
+    for (int w = 0; w < threads / warp_size; ++w) total += warp_sums[w];
+    __syncthreads();
+  }
+  __syncthreads();
+}
+
+// Where a step of the line is.
+struct StepPlace {
+  int sequence, item, step, steps;  // step of the item's `steps`
+};
+
+// starts: (sequences + 1) in shared memory; the sequence is the last whose line begins at or before `at`.
+__device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequences, int items, std::int64_t at) {
+  int low = 0, high = sequences;  // starts[low] * items <= at < starts[high] * items
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (static_cast<std::int64_t>(starts[middle]) * items <= at ? low : high) = middle;
+  }
+  const int steps = starts[low + 1] - starts[low];
+  const int rest = static_cast<int>(at - static_cast<std::int64_t>(starts[low]) * items);
+  return {low, rest / steps, rest % steps, steps};
+}
+
+// Issues the copies of one step after another, some steps ahead of their use.
+template <class Shape>
+struct StepLoader {
+  const DecodeParams& p;
+  const std::int32_t* starts;
+  int items, lane;
+  std::int64_t at, end;
+  StepPlace place;
+  int kv_head, first, window_page;
+  int page_ids;  // lane l: the id of page window_page + l
+
+  __device__ __forceinline__ void load_pages(int page) {
+    const int length = p.view.kv_lengths[place.sequence];
+    const int pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
+    window_page = page;
+    page_ids = page + lane < pages ? p.view.block_tables[place.sequence * p.view.block_table_stride + page + lane] : 0;
+  }
+  __device__ __forceinline__ void enter_item() {
+    place = locate(starts, p.view.sequences, items, at);
+    kv_head = place.item / p.query_tiles;
+    first = first_step(p.view.kv_lengths[place.sequence], p.window, Shape::step_tokens);
+    load_pages((first + place.step) * Shape::step_tokens / p.view.block_tokens);
+  }
+  // Copies the next step, if there is one, to a stage; always closes a group.
+  __device__ __forceinline__ void issue(std::uint32_t stage) {
+    if (at < end) {
+      if (place.step == place.steps) enter_item();
+      const int token = (first + place.step) * Shape::step_tokens;
+      const int page = token / p.view.block_tokens, slot = token % p.view.block_tokens;
+      if (page >= window_page + warp_size) load_pages(page);
+      const int block = __shfl_sync(full_warp, page_ids, page - window_page);
+      const std::byte* source = p.view.tile(block, kv_head, slot / tile_tokens, Shape::Stored::bytes);
+#pragma unroll
+      for (int n = 0; n < Shape::stage_bytes; n += 16 * warp_size)
+        if (n + 16 * warp_size <= Shape::stage_bytes || n + 16 * lane < Shape::stage_bytes)
+          copy16_async(stage + n + 16 * lane, source + n + 16 * lane);
+      ++place.step;
+      ++at;
+    }
+    commit_copies();
+  }
+};
+
+// What one warp holds of an item: queries as B fragments, the running softmax and out^T as C fragments.
+template <class Codec, int head_dim, int tiles_of_8, class T>
+struct DecodeItem {
+  using Stored = KvTile<Codec, head_dim>;
+  using Tile = std::conditional_t<Stored::kind == TileKind::packed,
+                                  KvTile<Plain16<std::conditional_t<std::is_same_v<T, __half>, Half, BFloat16>>, head_dim>, Stored>;
+  using Un = Unpack<Tile>;
+  static constexpr int depth = head_dim / 16;
+  static constexpr int groups = Tile::folded ? Tile::groups : 1;
+  static constexpr int group_depth = depth / groups;
+  static constexpr int tiles = DecodeShape<Codec, head_dim, tiles_of_8>::tiles;
+  static constexpr std::uint32_t ones = 0x3c003c00u;
+
+  std::uint32_t q[tiles_of_8][depth][2];
+  float logit_scale;                            // times a score: what exp2 or tanh is given
+  float offsets[groups][tiles_of_8][2];         // sum of offset_d q_d
+  float q_sums[groups][tiles_of_8][2];
+  float out[tiles_of_8][depth][4];
+  float maximum[tiles_of_8][2], sum[tiles_of_8][2];  // sum: over this lane's tokens
+  float weights[groups][tiles_of_8][4];         // sum of the rounded weights
+  float bias[groups][tiles_of_8][2];            // sum of p_t value_bias_t over this lane's tokens
+
+  // Loads the queries first .. first + count - 1 of a token; further columns are 0.
+  __device__ __forceinline__ void begin(const DecodeParams& p, const std::uint16_t* token_q, int first, int count, int lane) {
+    const int g = lane / 4, i = lane % 4;
+    float x[tiles_of_8][depth][4];
+    float largest = 0.f;
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+      for (int k = 0; k < depth; ++k) {
+        uint2 raw = make_uint2(0, 0);
+        if (n * 8 + g < count)
+          raw = *reinterpret_cast<const uint2*>(token_q + static_cast<std::int64_t>(first + n * 8 + g) * head_dim + k * 16 + 4 * i);
+        const float2 a = load2(raw.x, p.view.is_bf16), b = load2(raw.y, p.view.is_bf16);
+        x[n][k][0] = a.x, x[n][k][1] = a.y, x[n][k][2] = b.x, x[n][k][3] = b.y;
+        if constexpr (Tile::folded) largest = fmaxf(largest, fmaxf(fmaxf(fabsf(a.x), fabsf(a.y)), fmaxf(fabsf(b.x), fabsf(b.y))));
+      }
+    logit_scale = p.scale;
+    float shrink = 1.f;
+    if constexpr (Tile::folded) {  // a power of two brings the queries into half precision's range, exactly
+      largest = max_over_columns(max_over_rows(largest));
+      const int exponent = largest > 0.f ? min(max(ilogbf(largest), -100), 100) : 0;
+      shrink = exp2f(static_cast<float>(7 - exponent));
+      logit_scale *= exp2f(static_cast<float>(exponent - 7));
+    }
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n) {
+#pragma unroll
+      for (int k = 0; k < depth; ++k) {
+        const float scaled[4] = {x[n][k][0] * shrink, x[n][k][1] * shrink, x[n][k][2] * shrink, x[n][k][3] * shrink};
+        Un::template query<T>(scaled, q[n][k][0], q[n][k][1]);
+      }
+      if constexpr (Tile::folded) {
+        const std::uint32_t even = pack2<T>(Un::even_offset + Un::zero, Un::even_offset + Un::zero);
+        const std::uint32_t odd = pack2<T>(Un::odd_offset + Un::zero, Un::odd_offset + Un::zero);
+        for (int r = 0; r < groups; ++r) {
+          float offset[4] = {}, total[4] = {};
+          for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+            mma<T>(offset, even, even, odd, odd, q[n][k][0], q[n][k][1]);
+            mma<T>(total, ones, ones, ones, ones, q[n][k][0], q[n][k][1]);
+          }
+          offsets[r][n][0] = offset[0], offsets[r][n][1] = offset[1];
+          q_sums[r][n][0] = total[0], q_sums[r][n][1] = total[1];
+        }
+      }
+      for (int c = 0; c < 2; ++c) maximum[n][c] = -1e30f, sum[n][c] = 0.f;
+      for (int k = 0; k < depth; ++k)
+        for (int c = 0; c < 4; ++c) out[n][k][c] = 0.f;
+      for (int r = 0; r < groups; ++r) {
+        for (int c = 0; c < 4; ++c) weights[r][n][c] = 0.f;
+        for (int c = 0; c < 2; ++c) bias[r][n][c] = 0.f;
+      }
+    }
+  }
+
+  // Raw products of one tile, scaled: what exp2 or tanh is given. C fragment: rows are tokens, columns queries.
+  __device__ __forceinline__ void scores(const std::byte* tile, int lane, float (&s)[tiles_of_8][4]) const {
+    std::uint32_t words[Tile::words];
+    load_tile_words<Tile>(tile, lane, words);
+#pragma unroll
+    for (int r = 0; r < groups; ++r) {
+      float even[tiles_of_8][4] = {}, odd[tiles_of_8][4] = {};  // two chains, so that products overlap
+#pragma unroll
+      for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+        const Fragment a = Un::keys(words + k * Tile::fragment_words);
+#pragma unroll
+        for (int n = 0; n < tiles_of_8; ++n) mma<T>(k % 2 ? odd[n] : even[n], a.a0, a.a1, a.a2, a.a3, q[n][k][0], q[n][k][1]);
+      }
+      TokenScales low, high;
+      if constexpr (Tile::folded) load_scales<Tile>(tile, r, lane / 4, low, high);
+#pragma unroll
+      for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          float x = even[n][c] + odd[n][c];
+          if constexpr (Tile::folded) {
+            const TokenScales& token = c < 2 ? low : high;
+            x = (x - offsets[r][n][c % 2]) * (token.key_scale * logit_scale);
+            if constexpr (!Tile::symmetric()) x = fmaf(token.key_bias * logit_scale, q_sums[r][n][c % 2], x);
+          } else {
+            x *= logit_scale;
+          }
+          s[n][c] = r == 0 ? x : s[n][c] + x;
+        }
+    }
+  }
+
+  // Adds the tokens of one step: `tiles` tiles in shared memory, of which tokens [low, high) are visible.
+  __device__ __forceinline__ void add(const DecodeParams& p, const std::byte* stage, int low, int high, int lane) {
+    const int g = lane / 4;
+    float s[tiles][tiles_of_8][4];
+#pragma unroll
+    for (int t = 0; t < tiles; ++t) scores(stage + t * Tile::bytes, lane, s[t]);
+
+    if (p.soft_cap > 0.f) {
+#pragma unroll
+      for (int t = 0; t < tiles; ++t)
+        for (int n = 0; n < tiles_of_8; ++n)
+          for (int c = 0; c < 4; ++c) s[t][n][c] = tanh_exp2(s[t][n][c]) * (p.soft_cap * 1.44269504f);
+    }
+    if (low > 0 || high < tiles * tile_tokens) {
+#pragma unroll
+      for (int t = 0; t < tiles; ++t)
+        for (int n = 0; n < tiles_of_8; ++n)
+          for (int c = 0; c < 4; ++c) {
+            const int token = t * tile_tokens + g + c / 2 * 8;
+            if (token < low || token >= high) s[t][n][c] = -INFINITY;
+          }
+    }
+    softmax(s);
+#pragma unroll
+    for (int t = 0; t < tiles; ++t) add_values(stage + t * Tile::bytes, lane, s[t]);
+  }
+
+  // Turns scores into probabilities relative to the running maximum.
+  __device__ __forceinline__ void softmax(float (&s)[tiles][tiles_of_8][4]) {
+    float larger[tiles_of_8][2];
+    bool grows = false;
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float x = maximum[n][c];
+#pragma unroll
+        for (int t = 0; t < tiles; ++t) x = fmaxf(x, fmaxf(s[t][n][c], s[t][n][c + 2]));
+        larger[n][c] = max_over_rows(x);
+        grows |= larger[n][c] > maximum[n][c];
+      }
+    if (__any_sync(full_warp, grows)) {
+#pragma unroll
+      for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const float shrink = exp2_approx(maximum[n][c] - larger[n][c]);
+          maximum[n][c] = larger[n][c];
+          sum[n][c] *= shrink;
+          for (int k = 0; k < depth; ++k) out[n][k][c] *= shrink, out[n][k][c + 2] *= shrink;
+          for (int r = 0; r < groups; ++r) {
+            weights[r][n][c] *= shrink, weights[r][n][c + 2] *= shrink;
+            bias[r][n][c] *= shrink;
+          }
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < tiles; ++t)
+#pragma unroll
+      for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          s[t][n][c] = exp2_approx(s[t][n][c] - maximum[n][c % 2]);
+          sum[n][c % 2] += s[t][n][c];
+        }
+  }
+
+  // out^T += values^T weights^T for one tile of probabilities.
+  __device__ __forceinline__ void add_values(const std::byte* tile, int lane, const float (&p)[tiles_of_8][4]) {
+    std::uint32_t words[Tile::words];
+    load_tile_words<Tile>(tile + Tile::part_bytes, lane, words);
+#pragma unroll
+    for (int r = 0; r < groups; ++r) {
+      std::uint32_t b[tiles_of_8][2];
+      TokenScales low, high;
+      if constexpr (Tile::folded) load_scales<Tile>(tile, r, lane / 4, low, high);
+#pragma unroll
+      for (int n = 0; n < tiles_of_8; ++n) {
+        if constexpr (Tile::folded) {
+          const float w0 = low.value_scale * weight_gain, w1 = high.value_scale * weight_gain;
+          b[n][0] = transpose8x8(pack2<T>(p[n][0] * w0, p[n][1] * w0));
+          b[n][1] = transpose8x8(pack2<T>(p[n][2] * w1, p[n][3] * w1));
+          mma<T>(weights[r][n], ones, ones, ones, ones, b[n][0], b[n][1]);
+          if constexpr (!Tile::symmetric())
+            for (int c = 0; c < 2; ++c) bias[r][n][c] += p[n][c] * low.value_bias + p[n][c + 2] * high.value_bias;
+        } else {
+          b[n][0] = transpose8x8(pack2<T>(p[n][0], p[n][1]));
+          b[n][1] = transpose8x8(pack2<T>(p[n][2], p[n][3]));
+        }
+      }
+#pragma unroll
+      for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+        const Fragment a = Un::values(words + k * Tile::fragment_words);
+#pragma unroll
+        for (int n = 0; n < tiles_of_8; ++n) mma<T>(out[n][k], a.a0, a.a1, a.a2, a.a3, b[n][0], b[n][1]);
+      }
+    }
+  }
+
+  // Writes out, maximum and sum of `count` queries to a slot: (slot_columns, head_dim + 2)
+  __device__ __forceinline__ void end(float* slot, int count, int lane) {
+    const int g = lane / 4, i = lane % 4;
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const float total = sum_over_rows(sum[n][c]);
+        float shift[groups];
+        for (int r = 0; r < groups; ++r) shift[r] = Tile::symmetric() ? 0.f : sum_over_rows(bias[r][n][c]);
+        const int query = n * 8 + 2 * i + c;
+        if (query >= count) continue;
+        float* row = slot + query * (head_dim + 2);
+#pragma unroll
+        for (int k = 0; k < depth; ++k) {
+          float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);  // dimensions 2g and 2g + 1 of the fragment
+          if constexpr (Tile::folded) {
+            const int r = k / group_depth;
+            o.x = (o.x - (Un::even_offset + Un::zero) * weights[r][n][c]) * (1.f / weight_gain) + shift[r];
+            o.y = (o.y - (Un::odd_offset + Un::zero) * weights[r][n][c]) * (1.f / weight_gain) + shift[r];
+          }
+          *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = o;
+        }
+        if (g == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum[n][c], total);
+      }
+  }
+};
+
+// T: the type of the products: the activations' for plain and packed codecs, half for folded ones.
+template <class Codec, int head_dim, int tiles_of_8, class T>
+__global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>::blocks)) decode_kernel(const DecodeParams p) {
+  using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
+  using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
+  using Stored = KvTile<Codec, head_dim>;
+  extern __shared__ __align__(128) std::byte shared[];
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  std::byte* stages = shared + warp * Shape::warp_bytes;
+  auto* starts = reinterpret_cast<std::int32_t*>(shared + Shape::warps * Shape::warp_bytes);
+
+  scan_steps<Shape::warps * warp_size>(p.view, p.window, Shape::step_tokens, starts);
+  const int sequences = p.view.sequences;
+  if (blockIdx.x == 0)
+    for (int s = threadIdx.x; s <= sequences; s += Shape::warps * warp_size) p.step_starts[s] = starts[s];
+
+  const int items = p.view.kv_heads * p.query_tiles;
+  const KvSplit split = KvSplit::of(p.all_workers, static_cast<std::int64_t>(starts[sequences]) * items, items);
+  const int worker = warp * gridDim.x + blockIdx.x;  // neighbours on the line run on different multiprocessors
+  const std::int64_t end = split.begin(worker + 1);
+  std::int64_t at = split.begin(worker);
+  if (at >= end) return;
+
+  StepLoader<Shape> loader{p, starts, items, lane, at, end};
+  loader.enter_item();
+  const std::uint32_t stages_at = shared_address(stages);
+  int fill = 0, use = 0;  // stage indices
+  const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
+  for (; fill < Shape::stages - 1; ++fill) loader.issue(stages_at + fill * Shape::stage_bytes);
+
+  while (at < end) {
+    const StepPlace place = locate(starts, sequences, items, at);
+    const int kv_head = place.item / p.query_tiles, columns_from = place.item % p.query_tiles * Shape::columns;
+    const int first = p.view.first_query(kv_head) + columns_from;
+    const int count = min(p.view.first_query(kv_head + 1) - first, Shape::columns);
+    const int length = p.view.kv_lengths[place.sequence];
+    const int steps = static_cast<int>(min(static_cast<std::int64_t>(place.steps - place.step), end - at));
+    int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
+    const int low = p.window > 0 ? length - p.window : 0;
+
+    Item item;
+    item.begin(p, p.q + static_cast<std::int64_t>(p.view.query_starts[place.sequence]) * p.q_stride, first, count, lane);
+    for (int n = 0; n < steps; ++n, token += Shape::step_tokens) {
+      wait_copies<Shape::stages - 2>();
+      __syncwarp();
+      loader.issue(stages_at + fill * Shape::stage_bytes);
+      fill = next(fill);
+      std::byte* stage = stages + use * Shape::stage_bytes;
+      use = next(use);
+      if constexpr (Stored::kind == TileKind::packed) {
+        std::byte* expanded = stages + Shape::stages * Shape::stage_bytes;
+        expand_tiles<Codec, Stored, typename Item::Tile, T>(stage, expanded, Shape::tiles, length - token, lane, warp_size);
+        stage = expanded;
+        __syncwarp();
+      } else if (token + Shape::step_tokens > length) {
+        clear_tail<Stored>(stage, Shape::tiles, length - token, lane, warp_size);
+        __syncwarp();
+      }
+      item.add(p, stage, low - token, length - token, lane);
+      if constexpr (Stored::kind == TileKind::packed) __syncwarp();
+    }
+    const bool starts_item = place.step == 0, ends_item = place.step + steps == place.steps;
+    const std::int64_t slot = starts_item && ends_item ? KvSlots::of_item(p.all_workers, place.sequence * items + place.item)
+                                                       : KvSlots::of_part(worker, starts_item);
+    item.end(p.slots + slot * p.slot_columns * (head_dim + 2), count, lane);
+    at += steps;
+  }
+  wait_copies<0>();
+}
+
+inline constexpr int merge_threads = 128;
+
+// One block a (query head, sequence): out = sum over parts of 2^(maximum - overall) out / sum of the same sums.
+template <int head_dim>
+__global__ void __launch_bounds__(merge_threads) merge_kernel(const DecodeParams p, const int columns) {
+  const KvView& view = p.view;
+  const int head = blockIdx.x, s = blockIdx.y, thread = threadIdx.x;
+  const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
+  if (steps == 0) return;
+  const int items = view.kv_heads * p.query_tiles;
+  const KvSplit split = KvSplit::of(p.all_workers, static_cast<std::int64_t>(p.step_starts[view.sequences]) * items, items);
+  const int kv_head = (head + view.group_offset) / view.group_size, query = head - view.first_query(kv_head);
+  const int item = kv_head * p.query_tiles + query / columns;
+  const std::int64_t at = static_cast<std::int64_t>(begin) * items + static_cast<std::int64_t>(item) * steps;
+  const int first = split.worker_of(at), last = split.worker_of(at + steps - 1);
+  const auto part = [&](int worker) {
+    const std::int64_t slot = first == last ? KvSlots::of_item(p.all_workers, s * items + item) : KvSlots::of_part(worker, worker == first);
+    return p.slots + (slot * p.slot_columns + query % columns) * (head_dim + 2);
+  };
+
+  // every warp takes every fourth part; each thread some dimensions
+  constexpr int warps = merge_threads / warp_size, share = (head_dim + warp_size - 1) / warp_size;
+  const int lane = thread % warp_size, warp = thread / warp_size;
+  float largest = -INFINITY;
+  for (int w = first + lane; w <= last; w += warp_size) largest = fmaxf(largest, part(w)[head_dim]);
+  largest = max_over_columns(max_over_rows(largest));
+  float total = 0.f, out[share] = {};
+#pragma unroll 4
+  for (int w = first + warp; w <= last; w += warps) {
+    const float* row = part(w);
+    const float factor = exp2_approx(row[head_dim] - largest);
+    total += factor * row[head_dim + 1];
+#pragma unroll
+    for (int d = 0; d < share; ++d)
+      if (d * warp_size + lane < head_dim) out[d] += factor * row[d * warp_size + lane];
+  }
+  __shared__ float rows[warps][head_dim], totals[warps];
+#pragma unroll
+  for (int d = 0; d < share; ++d)
+    if (d * warp_size + lane < head_dim) rows[warp][d * warp_size + lane] = out[d];
+  if (lane == 0) totals[warp] = total;
+  __syncthreads();
+  if (warp > 0) return;
+  const float scale = 1.f / (totals[0] + totals[1] + totals[2] + totals[3]);
+  for (int d = lane; d < head_dim; d += warp_size) rows[0][d] = (rows[0][d] + rows[1][d] + rows[2][d] + rows[3][d]) * scale;
+  __syncwarp();
+  if (view.hadamard) hadamard_warp<head_dim>(rows[0], lane);
+  auto* target = reinterpret_cast<std::uint32_t*>(p.out + view.query_starts[s] * p.out_stride + head * head_dim);
+  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[0][2 * d], rows[0][2 * d + 1], view.is_bf16);
+}
+
+}  // namespace lmkit::kernels::cuda

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The table of a codec's kernels at one head_dim (cuda_kv.hpp): include it in a .cu file and take the addresses of what the
+// codec should serve, here for a codec template over head_dim, products in half precision:
+//
+//     const KvKernels* const my_tables[] = {&kv_kernels<MyCodec<64>, 64>, &kv_kernels<MyCodec<128>, 128>};
+//
+// A plain or packed codec is instantiated once per activation type: kv_kernels<Codec, 128, __nv_bfloat16>.
+#pragma once
+
+#include <lmkit/kernels/cuda/cuda_kv.hpp>
+#include <lmkit/kernels/cuda/kv_append.cuh>
+#include <lmkit/kernels/cuda/kv_decode.cuh>
+#include <lmkit/kernels/cuda/kv_prefill.cuh>
+
+#include <cuda_runtime.h>
+
+namespace lmkit::kernels::cuda {
+
+// Copies the layer parts of blocks: one block of threads for every 16 KiB.
+static __global__ void __launch_bounds__(256) copy_blocks_kernel(const std::int32_t* source, const std::int32_t* target, std::byte* pages,
+                                                                 std::int64_t stride, std::int64_t bytes) {
+  const auto* from = reinterpret_cast<const uint4*>(pages + source[blockIdx.y] * stride);
+  auto* to = reinterpret_cast<uint4*>(pages + target[blockIdx.y] * stride);
+  const std::int64_t end = min(bytes / 16, (blockIdx.x + std::int64_t{1}) * 1024);
+  for (std::int64_t n = blockIdx.x * std::int64_t{1024} + threadIdx.x; n < end; n += 256) to[n] = from[n];
+}
+
+template <class Codec, int head_dim, class T>
+struct KvLaunches {
+  using Tile = KvTile<Codec, head_dim>;
+
+  // Groups beyond eight take two column tiles where the registers last, two items otherwise.
+  static constexpr bool has_wide = head_dim <= 128;
+  static constexpr bool wide(int group_size) noexcept { return has_wide && group_size > 8; }
+
+  template <class Kernel>
+  static int allow_shared(Kernel* kernel, int bytes) noexcept {
+    return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  }
+
+  // Shared memory a block may have; decode's grows with the sequences of a step.
+  static int shared_limit(int& bytes) noexcept {
+    int device = 0;
+    if (const int error = cudaGetDevice(&device)) return error;
+    return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+
+  template <int tiles_of_8>
+  static int prepare_decode(DecodeWorkspace& decode) noexcept {
+    using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
+    int device = 0, multiprocessors = 0, limit = 0, blocks = 0;
+    cudaFuncAttributes attributes{};
+    auto* kernel = decode_kernel<Codec, head_dim, tiles_of_8, T>;
+    if (const int error = cudaGetDevice(&device)) return error;
+    if (const int error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device)) return error;
+    if (const int error = shared_limit(limit)) return error;
+    if (const int error = cudaFuncGetAttributes(&attributes, kernel)) return error;
+    if (const int error = allow_shared(kernel, limit - static_cast<int>(attributes.sharedSizeBytes))) return error;
+    if (const int error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, Shape::warps * warp_size, Shape::shared_bytes(256)))
+      return error;
+    if (blocks == 0) return cudaErrorInvalidConfiguration;
+    decode.all_workers = multiprocessors * blocks * Shape::warps;
+    decode.columns = Shape::columns;
+    return 0;
+  }
+
+  static int prepare(int group_size, DecodeWorkspace& decode) noexcept {
+    int error = 0;
+    if constexpr (has_wide) error = wide(group_size) ? prepare_decode<2>(decode) : prepare_decode<1>(decode);
+    else error = prepare_decode<1>(decode);
+    if (error) return error;
+    decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
+    return allow_shared(prefill_kernel<Codec, head_dim, T>, PrefillShape<Codec, head_dim>::shared_bytes);
+  }
+
+  static int append(const KvView& view, const KvAppend& args, void* stream) noexcept {
+    AppendParams p{};
+    p.view = view;
+    p.q = static_cast<std::uint16_t*>(args.q);
+    p.k = static_cast<const std::uint16_t*>(args.k);
+    p.v = static_cast<const std::uint16_t*>(args.v);
+    p.q_stride = args.q_stride;
+    p.kv_stride = args.kv_stride;
+    p.rope_pairs = args.rope_pairs;
+    p.rotary_dim = args.rotary_dim;
+    p.rope_table = reinterpret_cast<const float2*>(args.rope_table);
+    const int rows = view.query_heads + 2 * view.kv_heads;
+    const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
+    append_kernel<Codec, head_dim><<<grid, append_threads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    return cudaGetLastError();
+  }
+
+  template <int tiles_of_8>
+  static int decode(const DecodeParams& p, void* stream) noexcept {
+    using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
+    const auto on = static_cast<cudaStream_t>(stream);
+    decode_kernel<Codec, head_dim, tiles_of_8, T>
+        <<<p.all_workers / Shape::warps, Shape::warps * warp_size, Shape::shared_bytes(p.view.sequences), on>>>(p);
+    if (const int error = cudaGetLastError()) return error;
+    merge_kernel<head_dim><<<dim3(p.view.query_heads, p.view.sequences), merge_threads, 0, on>>>(p, Shape::columns);
+    return cudaGetLastError();
+  }
+
+  static int attend(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept {
+    DecodeParams d{};
+    d.view = view;
+    d.q = static_cast<const std::uint16_t*>(args.q);
+    d.out = static_cast<std::uint16_t*>(args.out);
+    d.q_stride = args.q_stride;
+    d.out_stride = args.out_stride;
+    d.scale = args.soft_cap > 0 ? args.scale / args.soft_cap : args.scale * 1.44269504f;
+    d.soft_cap = args.soft_cap;
+    d.window = args.window;
+    d.query_tiles = decode.query_tiles;
+    d.all_workers = decode.all_workers;
+    d.slot_columns = decode.columns;
+    d.step_starts = static_cast<std::int32_t*>(args.workspace);
+    d.slots = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + decode.slots_at);
+    if constexpr (has_wide) {
+      if (const int error = wide(view.group_size) ? KvLaunches::decode<2>(d, stream) : KvLaunches::decode<1>(d, stream)) return error;
+    } else {
+      if (const int error = KvLaunches::decode<1>(d, stream)) return error;
+    }
+    if (args.max_query_tokens <= 1) return 0;
+    using Shape = PrefillShape<Codec, head_dim>;
+    const PrefillParams p{view, d.q, d.out, d.q_stride, d.out_stride, d.scale, d.soft_cap, d.window};
+    const dim3 grid(view.query_heads, (args.max_query_tokens + Shape::rows - 1) / Shape::rows, view.sequences);
+    prefill_kernel<Codec, head_dim, T><<<grid, Shape::threads, Shape::shared_bytes, static_cast<cudaStream_t>(stream)>>>(p);
+    return cudaGetLastError();
+  }
+
+  static int copy(const KvCopy& args, std::int64_t bytes, void* stream) noexcept {
+    const dim3 grid(static_cast<unsigned>((bytes + 16383) / 16384), args.count);
+    copy_blocks_kernel<<<grid, 256, 0, static_cast<cudaStream_t>(stream)>>>(
+        args.source, args.target, static_cast<std::byte*>(args.base) + args.layer_offset, args.block_stride, bytes);
+    return cudaGetLastError();
+  }
+
+  static const char* describe(int error) noexcept { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+};
+
+template <class T>
+inline constexpr int dtype_of = LMKIT_F16;
+template <>
+inline constexpr int dtype_of<__nv_bfloat16> = LMKIT_BF16;
+
+template <class Codec, int head_dim, class T = __half>
+inline constexpr KvKernels kv_kernels = {head_dim,
+                                         KvTile<Codec, head_dim>::folded ? -1 : dtype_of<T>,
+                                         KvTile<Codec, head_dim>::bytes,
+                                         KvLaunches<Codec, head_dim, T>::prepare,
+                                         KvLaunches<Codec, head_dim, T>::append,
+                                         KvLaunches<Codec, head_dim, T>::attend,
+                                         KvLaunches<Codec, head_dim, T>::copy,
+                                         KvLaunches<Codec, head_dim, T>::describe};
+
+}  // namespace lmkit::kernels::cuda

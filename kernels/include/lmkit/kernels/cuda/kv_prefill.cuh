@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Prefill attention: chunks of new tokens over all keys and values before them, causal, optionally in a window. Cost:
+// 4 head_dim operations a visible (query, key) pair; the pages of earlier chunks are read as they are stored.
+//
+// A block takes `rows` query tokens of one head and walks over steps of 64 tokens (FlashAttention-2, arXiv:2307.08691).
+// A warp owns 16 or 32 of the rows; queries are the A operand, kept in shared memory in fragment order, keys and values
+// the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities.
+#pragma once
+
+#include <lmkit/kernels/cuda/hadamard.cuh>
+#include <lmkit/kernels/cuda/kv_fragment.cuh>
+#include <lmkit/kernels/cuda/kv_view.cuh>
+
+#include <type_traits>
+
+namespace lmkit::kernels::cuda {
+
+struct PrefillParams {
+  KvView view;
+  const std::uint16_t* q;  // (tokens, query_heads, head_dim)
+  std::uint16_t* out;
+  std::int64_t q_stride, out_stride;
+  float scale;     // > 0; as in DecodeParams
+  float soft_cap;
+  std::int32_t window;
+};
+
+template <class Codec, int head_dim>
+struct PrefillShape {
+  using Stored = KvTile<Codec, head_dim>;
+  static constexpr int warps = 4;
+  static constexpr int threads = warps * warp_size;
+  // 32 rows a warp halve the shared-memory reads of keys and values; more accumulators than that do not fit
+  static constexpr int row_tiles = head_dim <= 128 && (!Stored::folded || Stored::groups == 1) ? 2 : 1;
+  static constexpr int warp_rows = 16 * row_tiles;
+  static constexpr int rows = warps * warp_rows;
+  static constexpr int tiles = 4;
+  static constexpr int step_tokens = tiles * tile_tokens;
+  static constexpr int stage_bytes = tiles * Stored::bytes;
+  static constexpr int stages = 2;
+  static constexpr int query_bytes = rows * head_dim * 2;
+  static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
+  static constexpr int shared_bytes = query_bytes + stages * stage_bytes + expanded_bytes;
+};
+
+// One warp's rows. Rows g and g + 8 of row tile m are this lane's.
+template <class Codec, int head_dim, class T>
+struct PrefillRows {
+  using Shape = PrefillShape<Codec, head_dim>;
+  using Stored = typename Shape::Stored;
+  using Tile = std::conditional_t<Stored::kind == TileKind::packed,
+                                  KvTile<Plain16<std::conditional_t<std::is_same_v<T, __half>, Half, BFloat16>>, head_dim>, Stored>;
+  using Un = Unpack<Tile>;
+  static constexpr int row_tiles = Shape::row_tiles, tiles = Shape::tiles;
+  static constexpr int depth = head_dim / 16;
+  static constexpr int groups = Tile::folded ? Tile::groups : 1;
+  static constexpr int group_depth = depth / groups;
+  static constexpr std::uint32_t ones = 0x3c003c00u;
+  using Scores = float[row_tiles][2 * tiles][4];  // C fragments: columns are tokens
+
+  uint4* q;               // (row_tiles, depth, 32 lanes) A fragments in shared memory
+  float score_to_logit;   // what a score still lacks when exp2 sees it
+  float logit_scale;
+  float offsets[groups][row_tiles][2], q_sums[groups][row_tiles][2];
+  float out[row_tiles][2 * depth][4];  // column 2i of fragment pair k: dimensions 16k + 4i, 4i+1 | 4i+2, 4i+3
+  float maximum[row_tiles][2], sum[row_tiles][2];
+  float weights[groups][row_tiles][4], bias[groups][row_tiles][2];
+
+  // The lane's four values of dimensions 16 k + 4 i of query token `row`; 0 beyond the sequence's tokens.
+  __device__ __forceinline__ static void load_query(const PrefillParams& p, const std::uint16_t* head_q, int row, int tokens, int at,
+                                                    float (&x)[4]) {
+    uint2 raw = make_uint2(0, 0);
+    if (row < tokens) raw = *reinterpret_cast<const uint2*>(head_q + row * p.q_stride + at);
+    const float2 a = load2(raw.x, p.view.is_bf16), b = load2(raw.y, p.view.is_bf16);
+    x[0] = a.x, x[1] = a.y, x[2] = b.x, x[3] = b.y;
+  }
+
+  // head_q: this head's query of the sequence's first new token; first_row: the warp's first
+  __device__ __forceinline__ void begin(const PrefillParams& p, const std::uint16_t* head_q, int first_row, int tokens, int lane) {
+    const int g = lane / 4, i = lane % 4;
+    float x[4], shrink = 1.f;
+    logit_scale = p.scale;
+    if constexpr (Tile::folded) {  // a power of two brings the queries into half precision's range, exactly
+      float largest = 0.f;
+      for (int m = 0; m < 2 * row_tiles; ++m)
+        for (int k = 0; k < depth; ++k) {
+          load_query(p, head_q, first_row + m * 8 + g, tokens, k * 16 + 4 * i, x);
+          largest = fmaxf(largest, fmaxf(fmaxf(fabsf(x[0]), fabsf(x[1])), fmaxf(fabsf(x[2]), fabsf(x[3]))));
+        }
+      largest = max_over_columns(max_over_rows(largest));
+      const int exponent = largest > 0.f ? min(max(ilogbf(largest), -100), 100) : 0;
+      shrink = exp2f(static_cast<float>(7 - exponent));
+      logit_scale *= exp2f(static_cast<float>(exponent - 7));
+    }
+    score_to_logit = Tile::folded || p.soft_cap > 0.f ? 1.f : logit_scale;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m) {
+      for (int r = 0; r < groups; ++r) {
+        float offset[4] = {}, total[4] = {};
+        for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+          uint4 a;
+          load_query(p, head_q, first_row + m * 16 + g, tokens, k * 16 + 4 * i, x);
+          for (float& value : x) value *= shrink;
+          Un::template query<T>(x, a.x, a.z);
+          load_query(p, head_q, first_row + m * 16 + 8 + g, tokens, k * 16 + 4 * i, x);
+          for (float& value : x) value *= shrink;
+          Un::template query<T>(x, a.y, a.w);
+          q[(m * depth + k) * warp_size + lane] = a;
+          if constexpr (Tile::folded) {
+            mma<T>(offset, a.x, a.y, a.z, a.w, pack2<T>(Un::even_offset + Un::zero, Un::even_offset + Un::zero),
+                   pack2<T>(Un::odd_offset + Un::zero, Un::odd_offset + Un::zero));
+            mma<T>(total, a.x, a.y, a.z, a.w, ones, ones);
+          }
+        }
+        offsets[r][m][0] = offset[0], offsets[r][m][1] = offset[2];
+        q_sums[r][m][0] = total[0], q_sums[r][m][1] = total[2];
+      }
+      for (int c = 0; c < 2; ++c) maximum[m][c] = -1e30f, sum[m][c] = 0.f;
+      for (int k = 0; k < 2 * depth; ++k)
+        for (int c = 0; c < 4; ++c) out[m][k][c] = 0.f;
+      for (int r = 0; r < groups; ++r) {
+        for (int c = 0; c < 4; ++c) weights[r][m][c] = 0.f;
+        for (int c = 0; c < 2; ++c) bias[r][m][c] = 0.f;
+      }
+    }
+  }
+
+  // s = queries keys^T over one step, scales applied for a folded codec.
+  __device__ __forceinline__ void scores(const std::byte* stage, int lane, Scores& s) const {
+#pragma unroll
+    for (int r = 0; r < groups; ++r) {
+      Scores raw;
+#pragma unroll
+      for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int n = 0; n < 2 * tiles; ++n)
+#pragma unroll
+          for (int c = 0; c < 4; ++c) raw[m][n][c] = 0.f;
+#pragma unroll
+      for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+        uint4 a[row_tiles];
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m) a[m] = q[(m * depth + k) * warp_size + lane];
+#pragma unroll
+        for (int t = 0; t < tiles; ++t) {
+          const Fragment b = key_fragment(stage + t * Tile::bytes, k, lane);
+#pragma unroll
+          for (int m = 0; m < row_tiles; ++m) {
+            mma<T>(raw[m][2 * t], a[m].x, a[m].y, a[m].z, a[m].w, b.a0, b.a2);
+            mma<T>(raw[m][2 * t + 1], a[m].x, a[m].y, a[m].z, a[m].w, b.a1, b.a3);
+          }
+        }
+      }
+#pragma unroll
+      for (int t = 0; t < tiles; ++t) {
+        TokenScales token[2][2];  // token 2i + c of the first and last eight
+        if constexpr (Tile::folded)
+          for (int c = 0; c < 2; ++c) load_scales<Tile>(stage + t * Tile::bytes, r, lane % 4 * 2 + c, token[0][c], token[1][c]);
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+          for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+              float x = raw[m][2 * t + h][c];
+              if constexpr (Tile::folded) {
+                x = (x - offsets[r][m][c / 2]) * (token[h][c % 2].key_scale * logit_scale);
+                if constexpr (!Tile::symmetric()) x = fmaf(token[h][c % 2].key_bias * logit_scale, q_sums[r][m][c / 2], x);
+              }
+              s[m][2 * t + h][c] = r == 0 ? x : s[m][2 * t + h][c] + x;
+            }
+      }
+    }
+  }
+
+  // Fragment k of a tile. Consecutive k share a load where a lane's run holds several fragments: the compiler merges them.
+  __device__ __forceinline__ static Fragment key_fragment(const std::byte* tile, int k, int lane) {
+    const int word = k * Tile::fragment_words;
+    const Words<Tile::run> words = load_words<Tile::run>(tile + Tile::word_offset(word / Tile::run * Tile::run, lane));
+    return Un::keys(words.at + word % Tile::run);
+  }
+  __device__ __forceinline__ static Fragment value_fragment(const std::byte* tile, int k, int lane) {
+    const int word = k * Tile::fragment_words;
+    const Words<Tile::run> words = load_words<Tile::run>(tile + Tile::part_bytes + Tile::word_offset(word / Tile::run * Tile::run, lane));
+    return Un::values(words.at + word % Tile::run);
+  }
+
+  // Adds the step at token `begin`; position: of the warp's first row.
+  __device__ __forceinline__ void add(const PrefillParams& p, const std::byte* stage, int begin, int position, int lane) {
+    Scores s;
+    scores(stage, lane, s);
+    if (p.soft_cap > 0.f) {
+#pragma unroll
+      for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int n = 0; n < 2 * tiles; ++n)
+#pragma unroll
+          for (int c = 0; c < 4; ++c)
+            s[m][n][c] = tanh_exp2(s[m][n][c] * (Tile::folded ? 1.f : logit_scale)) * (p.soft_cap * 1.44269504f);
+    }
+    const bool diagonal = begin + Shape::step_tokens - 1 > position;
+    const bool edge = p.window > 0 && begin <= position + Shape::warp_rows - 1 - p.window;
+    if (diagonal || edge) {
+#pragma unroll
+      for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+        for (int n = 0; n < 2 * tiles; ++n)
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            const int row = position + m * 16 + c / 2 * 8 + lane / 4, token = begin + n * 8 + lane % 4 * 2 + c % 2;
+            if (token > row || (p.window > 0 && token <= row - p.window)) s[m][n][c] = -INFINITY;
+          }
+    }
+    softmax(s);
+#pragma unroll
+    for (int t = 0; t < tiles; ++t) add_values(stage + t * Tile::bytes, t, lane, s);
+  }
+
+  __device__ __forceinline__ void softmax(Scores& s) {
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float larger = maximum[m][h];
+#pragma unroll
+        for (int n = 0; n < 2 * tiles; ++n) larger = fmaxf(larger, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
+        larger = max_over_columns(larger);
+        if (__any_sync(full_warp, larger > maximum[m][h])) {
+          const float shrink = exp2_approx((maximum[m][h] - larger) * score_to_logit);
+          maximum[m][h] = larger;
+          sum[m][h] *= shrink;
+#pragma unroll
+          for (int k = 0; k < 2 * depth; ++k) out[m][k][2 * h] *= shrink, out[m][k][2 * h + 1] *= shrink;
+          for (int r = 0; r < groups; ++r) {
+            weights[r][m][2 * h] *= shrink, weights[r][m][2 * h + 1] *= shrink;
+            bias[r][m][h] *= shrink;
+          }
+        }
+        const float shift = -larger * score_to_logit;
+#pragma unroll
+        for (int n = 0; n < 2 * tiles; ++n)
+#pragma unroll
+          for (int c = 2 * h; c < 2 * h + 2; ++c) {
+            s[m][n][c] = exp2_approx(fmaf(s[m][n][c], score_to_logit, shift));
+            sum[m][h] += s[m][n][c];
+          }
+      }
+  }
+
+  __device__ __forceinline__ void add_values(const std::byte* tile, int t, int lane, const Scores& p) {
+#pragma unroll
+    for (int r = 0; r < groups; ++r) {
+      std::uint32_t a[row_tiles][4];
+      TokenScales token[2][2];
+      if constexpr (Tile::folded)
+        for (int c = 0; c < 2; ++c) load_scales<Tile>(tile, r, lane % 4 * 2 + c, token[0][c], token[1][c]);
+#pragma unroll
+      for (int m = 0; m < row_tiles; ++m) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const float(&x)[4] = p[m][2 * t + h];
+          if constexpr (Tile::folded) {
+            const float w0 = token[h][0].value_scale * weight_gain, w1 = token[h][1].value_scale * weight_gain;
+            a[m][2 * h] = pack2<T>(x[0] * w0, x[1] * w1);
+            a[m][2 * h + 1] = pack2<T>(x[2] * w0, x[3] * w1);
+            if constexpr (!Tile::symmetric()) {
+              bias[r][m][0] += x[0] * token[h][0].value_bias + x[1] * token[h][1].value_bias;
+              bias[r][m][1] += x[2] * token[h][0].value_bias + x[3] * token[h][1].value_bias;
+            }
+          } else {
+            a[m][2 * h] = pack2<T>(x[0], x[1]);
+            a[m][2 * h + 1] = pack2<T>(x[2], x[3]);
+          }
+        }
+        if constexpr (Tile::folded) mma<T>(weights[r][m], a[m][0], a[m][1], a[m][2], a[m][3], ones, ones);
+      }
+#pragma unroll
+      for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
+        const Fragment b = value_fragment(tile, k, lane);
+#pragma unroll
+        for (int m = 0; m < row_tiles; ++m) {
+          mma<T>(out[m][2 * k], a[m][0], a[m][1], a[m][2], a[m][3], b.a0, b.a2);
+          mma<T>(out[m][2 * k + 1], a[m][0], a[m][1], a[m][2], a[m][3], b.a1, b.a3);
+        }
+      }
+    }
+  }
+
+  // Writes the rows below `tokens` of this head; head_out: of the sequence's first new token.
+  __device__ __forceinline__ void end(const PrefillParams& p, std::uint16_t* head_out, int first_row, int tokens, int lane) {
+    const int g = lane / 4, i = lane % 4;
+#pragma unroll
+    for (int m = 0; m < row_tiles; ++m)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int row = first_row + m * 16 + h * 8 + g;
+        const float scale = 1.f / sum_over_columns(sum[m][h]);
+        float shift[groups];
+        for (int r = 0; r < groups; ++r) shift[r] = Tile::symmetric() ? 0.f : sum_over_columns(bias[r][m][h]);
+        float* turned = reinterpret_cast<float*>(q);  // (8, head_dim): the queries are no longer needed
+        __syncwarp();
+#pragma unroll
+        for (int k = 0; k < depth; ++k) {
+          float x[4];
+#pragma unroll
+          for (int d = 0; d < 4; ++d) {
+            x[d] = out[m][2 * k + d % 2][2 * h + d / 2];
+            if constexpr (Tile::folded) {
+              const int r = k / group_depth;
+              const float offset = (d % 2 ? Un::odd_offset : Un::even_offset) + Un::zero;
+              x[d] = (x[d] - offset * weights[r][m][2 * h]) * (1.f / weight_gain) + shift[r];
+            }
+            x[d] *= scale;
+          }
+          if (p.view.hadamard) {
+            *reinterpret_cast<float4*>(turned + g * head_dim + k * 16 + 4 * i) = make_float4(x[0], x[1], x[2], x[3]);
+          } else if (row < tokens) {
+            *reinterpret_cast<uint2*>(head_out + row * p.out_stride + k * 16 + 4 * i) =
+                make_uint2(store2(x[0], x[1], p.view.is_bf16), store2(x[2], x[3], p.view.is_bf16));
+          }
+        }
+        if (!p.view.hadamard) continue;
+        __syncwarp();
+        for (int j = 0; j < 8; ++j) {
+          const int target = first_row + m * 16 + h * 8 + j;
+          hadamard_warp<head_dim>(turned + j * head_dim, lane);
+          if (target < tokens)
+            for (int d = lane; d < head_dim / 2; d += warp_size)
+              *reinterpret_cast<std::uint32_t*>(head_out + target * p.out_stride + 2 * d) =
+                  store2(turned[j * head_dim + 2 * d], turned[j * head_dim + 2 * d + 1], p.view.is_bf16);
+        }
+      }
+  }
+};
+
+// Grid: (query heads, row blocks with the longest first, sequences). Sequences with one new token are decode's.
+template <class Codec, int head_dim, class T>
+__global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) {
+  using Shape = PrefillShape<Codec, head_dim>;
+  using Stored = typename Shape::Stored;
+  using Rows = PrefillRows<Codec, head_dim, T>;
+  extern __shared__ __align__(128) std::byte shared[];
+  const KvView& view = p.view;
+  const int head = blockIdx.x, s = blockIdx.z, thread = threadIdx.x, lane = thread % warp_size, warp = thread / warp_size;
+  const int tokens = view.new_tokens(s), first_row = (gridDim.y - 1 - blockIdx.y) * Shape::rows;
+  if (tokens <= 1 || first_row >= tokens) return;
+
+  const int length = view.kv_lengths[s], position = length - tokens + first_row;
+  const int end = min(length, position + Shape::rows);
+  const int begin = p.window > 0 ? max(0, position - p.window + 1) / Shape::step_tokens : 0;
+  const int steps = (end + Shape::step_tokens - 1) / Shape::step_tokens;
+  const int kv_head = (head + view.group_offset) / view.group_size;
+  const std::int32_t* table = view.block_tables + s * view.block_table_stride;
+  std::byte* stages = shared + Shape::query_bytes;
+
+  // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
+  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
+  const auto issue = [&](int step, int block) {
+    if (step < steps) {
+      const int tile = step * Shape::step_tokens % view.block_tokens / tile_tokens;
+      const std::byte* source = view.tile(block, kv_head, tile, Stored::bytes);
+      const std::uint32_t target = shared_address(stages + (step - begin) % Shape::stages * Shape::stage_bytes);
+#pragma unroll
+      for (int n = 0; n < Shape::stage_bytes; n += 16 * Shape::threads)
+        if (n + 16 * Shape::threads <= Shape::stage_bytes || n + 16 * thread < Shape::stage_bytes)
+          copy16_async(target + n + 16 * thread, source + n + 16 * thread);
+    }
+    commit_copies();
+  };
+
+  issue(begin, block_of(begin));
+  int block = block_of(begin + 1);
+  const std::int64_t start = view.query_starts[s];
+  const int warp_row = first_row + warp * Shape::warp_rows, warp_position = position + warp * Shape::warp_rows;
+  Rows rows;
+  rows.q = reinterpret_cast<uint4*>(shared + warp * Shape::warp_rows * head_dim * 2);
+  rows.begin(p, p.q + start * p.q_stride + head * head_dim, warp_row, tokens, lane);
+
+  for (int step = begin; step < steps; ++step) {
+    wait_copies<0>();
+    __syncthreads();
+    issue(step + 1, block);
+    block = block_of(step + 2);
+    const int token = step * Shape::step_tokens;
+    std::byte* stage = stages + (step - begin) % Shape::stages * Shape::stage_bytes;
+    if constexpr (Stored::kind == TileKind::packed) {
+      std::byte* expanded = stages + Shape::stages * Shape::stage_bytes;
+      expand_tiles<Codec, Stored, typename Rows::Tile, T>(stage, expanded, Shape::tiles, length - token, thread, Shape::threads);
+      stage = expanded;
+      __syncthreads();
+    } else if (token + Shape::step_tokens > length) {
+      clear_tail<Stored>(stage, Shape::tiles, length - token, thread, Shape::threads);
+      __syncthreads();
+    }
+    const bool visible = token <= warp_position + Shape::warp_rows - 1 &&
+                         (p.window <= 0 || token + Shape::step_tokens > warp_position - p.window + 1);
+    if (visible) rows.add(p, stage, token, warp_position, lane);
+  }
+  rows.end(p, p.out + start * p.out_stride + head * head_dim, warp_row, tokens, lane);
+}
+
+}  // namespace lmkit::kernels::cuda
