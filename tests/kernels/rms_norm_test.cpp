@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <lmkit/kernels/rms_norm.hpp>
+
+#include "kernel_test.hpp"
+
+using namespace lmkit;
+using namespace lmkit::kernels;
+using namespace lmkit::kernels::test;
+
+namespace {
+
+// The largest relative error against the definition in double.
+double worst_error(const std::vector<float>& x, const std::vector<float>& weight, const std::vector<float>& out, std::size_t cols, float eps) {
+  double worst = 0;
+  for (std::size_t row = 0; row < x.size(); row += cols) {
+    double squares = 0;
+    for (std::size_t c = 0; c < cols; ++c) squares += double{x[row + c]} * x[row + c];
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(cols) + double{eps});
+    for (std::size_t c = 0; c < cols; ++c) {
+      const double exact = x[row + c] * scale * weight[c];
+      const double error = exact == 0 ? std::fabs(out[row + c]) : std::fabs(out[row + c] / exact - 1);
+      worst = error <= worst ? worst : error;
+    }
+  }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("rms_norm is its definition within float rounding") {
+  Random random;
+  INFO("seed " << random.seed());
+  for (int workers : {1, 3}) {
+    TaskPool pool(workers);
+    on_each_isa([&] {
+      for (std::int64_t cols : {1, 7, 64, 100, 576, 4096})
+        for (std::int64_t rows : {1, 2, 65})
+          for (float size : {1.0f, 1e-4f, 1e6f}) {
+            INFO(rows << " x " << cols << ", size " << size);
+            std::vector<float> x = random.normals(rows * cols, size);
+            const std::vector<float> weight = random.normals(cols);
+            std::vector<float> out = poisoned(rows * cols);
+            rms_norm(x.data(), weight.data(), out.data(), rows, cols, 1e-5f, pool.stream());
+            CHECK(worst_error(x, weight, out, static_cast<std::size_t>(cols), 1e-5f) < 1e-6);
+            const std::vector<float> before = x;
+            rms_norm(x.data(), weight.data(), x.data(), rows, cols, 1e-5f, pool.stream());
+            CHECK(x == out);
+          }
+    });
+  }
+}
+
+TEST_CASE("rms_norm of zeros is zeros") {
+  TaskPool pool(1);
+  on_each_isa([&] {
+    const std::vector<float> x(96, 0.0f), weight(96, 2.0f);
+    std::vector<float> out = poisoned(96);
+    rms_norm(x.data(), weight.data(), out.data(), 1, 96, 1e-5f, pool.stream());
+    CHECK(out == x);
+  });
+}
+
+TEST_CASE("add_rms_norm adds in place, then normalises; out may be x") {
+  Random random;
+  INFO("seed " << random.seed());
+  TaskPool pool(2);
+  on_each_isa([&] {
+    const std::int64_t rows = 33, cols = 576;
+    std::vector<float> residual = random.normals(rows * cols), x = random.normals(rows * cols);
+    const std::vector<float> weight = random.normals(cols);
+    std::vector<float> sum(residual.size());
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = residual[i] + x[i];
+    add_rms_norm(residual.data(), x.data(), weight.data(), x.data(), rows, cols, 1e-5f, pool.stream());
+    CHECK(residual == sum);
+    CHECK(worst_error(sum, weight, x, static_cast<std::size_t>(cols), 1e-5f) < 1e-6);
+  });
+}
