@@ -33,7 +33,7 @@ function(lmkit_add_isa_kernels target)
     add_library(${target}_${isa} OBJECT ${ARGN})
     target_compile_definitions(${target}_${isa} PRIVATE LMKIT_ISA=${isa} LMKIT_ISA_IS_${isa}=1)
     # -O3 in every build type: at -O0 inlined helpers would become shared symbols of the wrong instruction set
-    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${LMKIT_ISA_FLAGS_${isa}})
+    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -fopenmp-simd ${LMKIT_ISA_FLAGS_${isa}})
     target_include_directories(${target}_${isa} PRIVATE $<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>)
     target_compile_features(${target}_${isa} PRIVATE cxx_std_20)
     set_target_properties(${target}_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)

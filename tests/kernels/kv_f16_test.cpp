@@ -74,3 +74,52 @@ TEST_CASE("a result depends neither on workers nor on the batch nor on the chunk
     CHECK(std::memcmp(whole.out()[2].data(), alone.out()[2].data(), whole.out()[2].size() * 4) == 0);
   }
 }
+
+TEST_CASE("a sequence goes on where its blocks were copied to") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const Problem p{.shape = shape_of(4, 2, 64), .rotary_dim = 64, .lengths = {150, 100}};
+  const Inputs in(p, seed);
+  KvF16 kv(p.shape);
+  Cache stays(p, kv, 2, seed), moves(p, kv, 2, seed);
+  for (auto* cache : {&stays, &moves}) {
+    cache->step(in, {100, 40});
+    if (cache == &moves) cache->move_blocks(0);
+    cache->step(in, {50, 60});
+  }
+  for (std::size_t s : {0, 1}) CHECK(std::memcmp(stays.out()[s].data(), moves.out()[s].data(), stays.out()[s].size() * 4) == 0);
+}
+
+TEST_CASE("values beyond half precision are clamped, not lost") {
+  const Problem p{.shape = shape_of(1, 1, 8), .rope_pairs = LMKIT_ROPE_NONE, .lengths = {2}};
+  Inputs in(p, 1);
+  std::fill(in.v[0].begin(), in.v[0].end(), 1e9f);
+  KvF16 kv(p.shape);
+  Cache cache(p, kv, 1, 1);
+  cache.step(in, {2});
+  for (float x : cache.out()[0]) CHECK(x == 65504.f);
+}
+
+TEST_CASE("a shape that the CPU kernels cannot serve is refused with what they can") {
+  const auto refusal = [](KvShape shape) {
+    try {
+      KvF16 kv(shape);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const KvShape good = shape_of(9, 3, 64);
+  CHECK(refusal(good).empty());
+  KvShape shape = good;
+  shape.head_dim = 60;
+  CHECK(refusal(shape) == "head_dim 60; expected a multiple of 8 up to 512");
+  shape = good, shape.dtype = LMKIT_F16;
+  CHECK(refusal(shape).find("f32") != std::string::npos);
+  shape = good, shape.device = LMKIT_CUDA;
+  CHECK(refusal(shape).find("the CPU") != std::string::npos);
+  shape = good, shape.block_tokens = 32;
+  CHECK(refusal(shape).find("blocks of 64") != std::string::npos);
+  shape = good, shape.group_offset = 1;
+  CHECK(refusal(shape).find("a key/value head for every query head") != std::string::npos);
+}

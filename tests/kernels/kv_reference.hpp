@@ -90,10 +90,15 @@ inline Head roped(const float* x, int head_dim, int position, const Problem& p, 
   return y;
 }
 
-// What a codec makes of a head: of keys after RoPE, of values. Rotation included, and undone.
-using Rounding = std::function<Head(Head)>;
+struct Place {
+  int sequence, position, kv_head;
+  bool key;  // or value
+};
 
-inline Head half_rounding(Head x) {
+// What the cache holds in place of a head: of keys after RoPE, of values.
+using Rounding = std::function<Head(Head, Place)>;
+
+inline Head half_rounding(Head x, Place) {
   for (double& d : x) d = to_float(to_half(static_cast<float>(d)));
   return x;
 }
@@ -118,8 +123,8 @@ inline std::vector<std::vector<double>> reference(const Problem& p, const Inputs
     for (int t = 0; t < length; ++t)
       for (int j = 0; j < kv_heads; ++j) {
         const std::size_t at = (static_cast<std::size_t>(t) * kv_heads + j) * dim;
-        keys.push_back(rounding(roped(&in.k[s][at], dim, t, p, table)));
-        values.push_back(rounding(Head(&in.v[s][at], &in.v[s][at] + dim)));
+        keys.push_back(rounding(roped(&in.k[s][at], dim, t, p, table), {static_cast<int>(s), t, j, true}));
+        values.push_back(rounding(Head(&in.v[s][at], &in.v[s][at] + dim), {static_cast<int>(s), t, j, false}));
       }
     auto& o = out.emplace_back(static_cast<std::size_t>(length) * heads * dim);
     for (int t = 0; t < length; ++t)
@@ -247,7 +252,28 @@ class Cache {
   }
 
   const std::vector<std::vector<float>>& out() const { return out_; }
-  std::byte* memory() { return memory_.get(); }
+
+  // One key/value head's part of the block that holds a token.
+  const std::byte* part(Place place) const {
+    const int block = table_[static_cast<std::size_t>(place.sequence * per_sequence_ + place.position / 64)];
+    return memory_.get() + block * stride_ + layer_offset_ + place.kv_head * (backend_.block_bytes() / problem_.shape.kv_heads);
+  }
+
+  // Copies a sequence's blocks to unused ones (three at most) and goes on there.
+  void move_blocks(int sequence) {
+    std::vector<std::int32_t> source, target;
+    for (int b = 0; b < std::min(3, per_sequence_); ++b) {
+      std::int32_t& used = table_[static_cast<std::size_t>(sequence * per_sequence_ + b)];
+      std::int32_t& spare = table_[table_.size() - 3 + static_cast<std::size_t>(b)];
+      source.push_back(used);
+      target.push_back(spare);
+      std::swap(used, spare);
+    }
+    const KvCopy args{.struct_size = sizeof(KvCopy), .count = static_cast<int>(source.size()), .source = source.data(), .target = target.data(),
+                      .base = memory_.get(), .block_stride = stride_, .layer_offset = layer_offset_};
+    REQUIRE(backend_.copy_blocks(args, pool_.stream()) == Status::ok);
+    for (const std::int32_t block : source) std::memset(memory_.get() + block * stride_, 0xff, static_cast<std::size_t>(stride_));
+  }
 
  private:
   struct Free {

@@ -56,14 +56,21 @@ struct KvKernels {
 template <class Isa, class Codec>
 const KvKernels& kv_kernels() noexcept;
 
+// Calls body.template operator()<Isa>() for an instruction set.
+template <class Body>
+decltype(auto) with_isa(CpuIsa isa, Body&& body) noexcept {
+#if defined(__x86_64__)
+  if (isa == CpuIsa::avx512) return body.template operator()<isa::avx512>();
+  if (isa == CpuIsa::avx2) return body.template operator()<isa::avx2>();
+#endif
+  static_cast<void>(isa);
+  return body.template operator()<isa::baseline>();
+}
+
 // The table for the machine this runs on, or for a given instruction set.
 template <class Codec>
 const KvKernels& kv_kernels_for(CpuIsa isa = cpu_isa()) noexcept {
-#if defined(__x86_64__)
-  if (isa == CpuIsa::avx512) return kv_kernels<isa::avx512, Codec>();
-  if (isa == CpuIsa::avx2) return kv_kernels<isa::avx2, Codec>();
-#endif
-  return kv_kernels<isa::baseline, Codec>();
+  return with_isa(isa, []<class Isa>() -> const KvKernels& { return kv_kernels<Isa, Codec>(); });
 }
 
 }  // namespace lmkit::kernels

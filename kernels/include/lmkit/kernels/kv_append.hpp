@@ -74,7 +74,7 @@ class KvAppending {
     const KvPages& pages = args_.pages;
     const std::int32_t block = pages.block_tables[pages.token_sequence[token] * pages.block_table_stride + position / kv_block_tokens];
     std::byte* part = static_cast<std::byte*>(pages.base) + block * pages.block_stride + pages.layer_offset;
-    Pages::store(part + head * Pages::head_bytes(dim), position % kv_block_tokens, dim, k, v);
+    Pages::template store<Isa>(part + head * Pages::head_bytes(dim), position % kv_block_tokens, dim, k, v);
   }
 
   const KvLayer& layer_;

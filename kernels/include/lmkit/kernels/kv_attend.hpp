@@ -101,11 +101,6 @@ LMKIT_HD void for_row_tiles(int rows, Body&& body) noexcept {
 
 // --- softmax -------------------------------------------------------------------------------------------------------------
 
-// Scales and biases of a block's tokens as floats; 1 and 0 where the pages are not folded, 0 where a slot is empty.
-struct KvScales {
-  alignas(64) float k_scale[kv_block_tokens], k_bias[kv_block_tokens], v_scale[kv_block_tokens], v_bias[kv_block_tokens];
-};
-
 // A row's running softmax: acc / total is the result so far; `bias` goes to every dimension.
 struct KvRow {
   float peak, total, bias;

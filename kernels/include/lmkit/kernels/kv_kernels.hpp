@@ -9,16 +9,35 @@
 
 namespace lmkit::kernels {
 
+// Calls body.template operator()<Pages>() with the kind of pages a codec gets for heads of head_dim.
+template <class Codec, class Body>
+LMKIT_HD auto with_pages(int head_dim, Body&& body) noexcept {
+  if constexpr (std::is_same_v<Codec, HalfCodec>) {
+    return body.template operator()<HalfPages>();
+  } else if constexpr (FoldableKvCodec<Codec>) {
+    if (head_dim == Codec::group) return body.template operator()<FoldedPages<Codec>>();
+    return body.template operator()<PackedPages<Codec>>();
+  } else {
+    return body.template operator()<PackedPages<Codec>>();
+  }
+}
+
 template <class Isa, class Codec>
 const KvKernels& kv_kernels() noexcept {
-  using Pages = typename PagesOf<Codec>::type;
   static constexpr KvKernels table{
-      .head_bytes = [](int head_dim) noexcept { return Pages::head_bytes(head_dim); },
-      .workspace_bytes = [](const KvLayer& layer,
-                            const KvLimits& limits) noexcept { return KvAttention<Isa, Pages>::workspace_bytes(layer, limits); },
-      .append = [](const KvLayer& layer, const KvAppend& args, Stream stream) noexcept { KvAppending<Isa, Pages>(layer, args).run(stream); },
-      .attend = [](const KvLayer& layer, const KvAttend& args,
-                   Stream stream) noexcept { KvAttention<Isa, Pages>(layer, args, stream).run(stream); },
+      .head_bytes = [](int head_dim) noexcept { return with_pages<Codec>(head_dim, [&]<class Pages>() { return Pages::head_bytes(head_dim); }); },
+      .workspace_bytes =
+          [](const KvLayer& layer, const KvLimits& limits) noexcept {
+            return with_pages<Codec>(layer.head_dim, [&]<class Pages>() { return KvAttention<Isa, typename Pages::Layout>::workspace_bytes(layer, limits); });
+          },
+      .append =
+          [](const KvLayer& layer, const KvAppend& args, Stream stream) noexcept {
+            with_pages<Codec>(layer.head_dim, [&]<class Pages>() { KvAppending<Isa, Pages>(layer, args).run(stream); });
+          },
+      .attend =
+          [](const KvLayer& layer, const KvAttend& args, Stream stream) noexcept {
+            with_pages<Codec>(layer.head_dim, [&]<class Pages>() { KvAttention<Isa, typename Pages::Layout>(layer, args, stream).run(stream); });
+          },
   };
   return table;
 }

@@ -20,6 +20,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 namespace lmkit::kernels {
 
@@ -53,7 +55,13 @@ LMKIT_HD void expand_rows(const std::byte* from, int rows, int n, float* to, int
     }
 }
 
+// Scales and biases of a block's tokens; 0 where a slot is empty.
+struct KvScales {
+  alignas(64) float k_scale[kv_block_tokens], k_bias[kv_block_tokens], v_scale[kv_block_tokens], v_bias[kv_block_tokens];
+};
+
 struct HalfPages {
+  using Layout = HalfPages;
   using Element = F16;
   static constexpr bool direct = true;  // attention can read Elements from the page
   static constexpr bool folded = false;
@@ -67,6 +75,7 @@ struct HalfPages {
   LMKIT_HD static Half clamped(float x) noexcept { return to_half(x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x); }
 
   // k, v: (head_dim)
+  template <class Isa>
   LMKIT_HD static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
     Half* keys = reinterpret_cast<Half*>(head);
     Half* values = keys + kv_block_tokens * head_dim + slot * head_dim;
@@ -81,11 +90,143 @@ struct HalfPages {
   }
 };
 
+// For a FoldableKvCodec whose group is the head: codes, then strips of 64 halves: key scales, key biases, value scales,
+// value biases (no biases when symmetric). What attention needs to know of it:
+template <int Bits, bool Symmetric>
+struct FoldedLayout {
+  using Element = std::conditional_t<Bits == 4, U4, U8>;
+  static constexpr bool direct = true;
+  static constexpr bool folded = true;
+  static constexpr int strip = kv_block_tokens * 2;  // bytes
+  static constexpr int strips = Symmetric ? 1 : 2;   // of keys, and as many of values
+
+  // of the keys' codes, and of the values'
+  LMKIT_HD static constexpr std::int64_t code_bytes(int head_dim) noexcept { return kv_block_tokens * head_dim * Bits / 8; }
+  LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept { return round_up(2 * code_bytes(head_dim) + 2 * strips * strip, 64); }
+  LMKIT_HD static const std::byte* keys(const std::byte* head, int) noexcept { return head; }
+  LMKIT_HD static const std::byte* values(const std::byte* head, int head_dim) noexcept { return head + code_bytes(head_dim); }
+
+  template <class Isa>
+  LMKIT_HD static void expand(const std::byte* head, int head_dim, int filled, float* to_keys, float* to_values, int width) noexcept {
+    expand_rows<Isa, Element>(keys(head, head_dim), head_dim, kv_block_tokens, to_keys, kv_block_tokens);
+    expand_rows<Isa, Element>(values(head, head_dim), filled, head_dim, to_values, width);
+  }
+
+  template <class Isa>
+  LMKIT_HD static void load_scales(const std::byte* head, int head_dim, int filled, KvScales& scales) noexcept {
+    const std::byte* from = head + 2 * code_bytes(head_dim);
+    load_strips<Isa>(from, filled, scales.k_scale, scales.k_bias);
+    load_strips<Isa>(from + strips * strip, filled, scales.v_scale, scales.v_bias);
+  }
+
+ private:
+  template <class Isa>
+  LMKIT_HD static void load_strips(const std::byte* from, int filled, float* scale, float* bias) noexcept {
+    using V = Simd<Isa>;
+    for (int t = 0; t < kv_block_tokens; t += V::lanes) {
+      const auto present = V::iota() + t < filled;
+      const typename V::F s = present ? V::load_half(from + 2 * t) : typename V::F{};
+      V::store(scale + t, s);
+      if constexpr (Symmetric) V::store(bias + t, s * V::set1(-static_cast<float>(1 << (Bits - 1))));
+      else V::store(bias + t, present ? V::load_half(from + strip + 2 * t) : typename V::F{});
+    }
+  }
+};
+
+// And how append fills it.
 template <class Codec>
-struct PagesOf;
-template <>
-struct PagesOf<HalfCodec> {
-  using type = HalfPages;
+struct FoldedPages : FoldedLayout<Codec::bits, Codec::symmetric> {
+  using Layout = FoldedLayout<Codec::bits, Codec::symmetric>;
+  static constexpr int dim = Codec::group;
+
+  template <class Isa>
+  LMKIT_HD static void store(std::byte* head, int slot, int, const float* k, const float* v) noexcept {
+    constexpr int bytes = Layout::code_bytes(dim);
+    std::uint8_t code[dim];
+    std::uint8_t* to = reinterpret_cast<std::uint8_t*>(head);
+    encode<Isa>(k, code, head + 2 * bytes, slot);
+    if constexpr (Codec::bits == 8) {
+      for (int d = 0; d < dim; ++d) to[d * kv_block_tokens + slot] = code[d];
+    } else {
+      constexpr int half = kv_block_tokens / 2;
+      const int shift = slot < half ? 0 : 4;
+      for (int d = 0; d < dim; ++d) {
+        std::uint8_t& byte = to[d * half + slot % half];
+        byte = static_cast<std::uint8_t>((byte & (0xf0 >> shift)) | code[d] << shift);
+      }
+    }
+    to += bytes + slot * bytes / kv_block_tokens;
+    encode<Isa>(v, code, head + 2 * bytes + Layout::strips * Layout::strip, slot);
+    if constexpr (Codec::bits == 8)
+      for (int d = 0; d < dim; ++d) to[d] = code[d];
+    else
+      for (int d = 0; d < dim / 2; ++d) to[d] = static_cast<std::uint8_t>(code[d] | code[d + dim / 2] << 4);
+  }
+
+ private:
+  template <class Isa>
+  [[gnu::noinline]] static void encode(const float* x, std::uint8_t* code, std::byte* scales, int slot) noexcept {
+    Vec<float, dim> values;
+    for (int d = 0; d < dim; ++d) values[d] = x[d];
+    const typename Codec::Packed packed = Codec{}.encode(values);
+    for (int d = 0; d < dim; ++d) {
+      if constexpr (Codec::bits == 8) code[d] = packed.codes[d];
+      else code[d] = packed.codes[d / 2] >> 4 * (d % 2) & 15;
+    }
+    Half* to = reinterpret_cast<Half*>(scales) + slot;
+    to[0] = packed.scale;
+    if constexpr (!Codec::symmetric) to[kv_block_tokens] = packed.bias;
+  }
+};
+
+// For any KvCodec: Packed keys (64, groups), then Packed values.
+template <class Codec>
+struct PackedPages {
+  using Layout = PackedPages;
+  using Element = F32;
+  using Packed = typename Codec::Packed;
+  static constexpr bool direct = false;
+  static constexpr bool folded = false;
+
+  LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept {
+    return round_up(std::int64_t{2 * kv_block_tokens} * (head_dim / Codec::group) * static_cast<std::int64_t>(sizeof(Packed)), 64);
+  }
+
+  template <class Isa>
+  LMKIT_HD static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
+    encode<Isa>(head, slot, head_dim, k);
+    encode<Isa>(head, kv_block_tokens + slot, head_dim, v);
+  }
+
+  template <class Isa>
+  LMKIT_HD static void expand(const std::byte* head, int head_dim, int filled, float* to_keys, float* to_values, int width) noexcept {
+    for (int slot = 0; slot < filled; ++slot) {
+      decode(head, slot, head_dim, to_keys + slot, kv_block_tokens);
+      decode(head, kv_block_tokens + slot, head_dim, to_values + slot * width, 1);
+    }
+  }
+
+ private:
+  template <class Isa>
+  [[gnu::noinline]] static void encode(std::byte* head, int row, int head_dim, const float* x) noexcept {
+    const int groups = head_dim / Codec::group;
+    for (int g = 0; g < groups; ++g) {
+      Vec<float, Codec::group> values;
+      for (int i = 0; i < Codec::group; ++i) values[i] = x[g * Codec::group + i];
+      const Packed packed = Codec{}.encode(values);
+      std::memcpy(head + (row * groups + g) * sizeof(Packed), &packed, sizeof packed);
+    }
+  }
+
+  LMKIT_HD static void decode(const std::byte* head, int row, int head_dim, float* to, int step) noexcept {
+    const int groups = head_dim / Codec::group;
+    for (int g = 0; g < groups; ++g) {
+      Packed packed;
+      std::memcpy(&packed, head + (row * groups + g) * sizeof(Packed), sizeof packed);
+      const Vec<float, Codec::group> values = Codec{}.decode(packed);
+      for (int i = 0; i < Codec::group; ++i) to[(g * Codec::group + i) * step] = values[i];
+    }
+  }
 };
 
 }  // namespace lmkit::kernels

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv_int4.hpp"
+
+#include <lmkit/plugin_sdk.hpp>
+
+namespace {
+
+using namespace lmkit::plugin;
+
+constexpr lmkit_option rotation =
+    text_option("rotation", "spread outliers over a head before rounding", "hadamard", "hadamard|none");
+constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero point beside each scale", true);
+
+}  // namespace
+
+LMKIT_PLUGIN_ENTRY = describe("kv-int4", "1.0.0", "4-bit keys and values, one scale per token and head: 28 % of the bytes of fp16",
+                              "Apache-2.0", options<rotation, zero_point>, serves<lmkit::kv_table<lmkit::KvInt4>>);

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv_int8.hpp"
+
+#include <lmkit/plugin_sdk.hpp>
+
+namespace {
+
+using namespace lmkit::plugin;
+
+constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero point beside each scale", false);
+
+}  // namespace
+
+LMKIT_PLUGIN_ENTRY = describe("kv-int8", "1.0.0", "8-bit keys and values, one scale per token and head: about half the bytes of fp16",
+                              "Apache-2.0", options<zero_point>, serves<lmkit::kv_table<lmkit::KvInt8>>);

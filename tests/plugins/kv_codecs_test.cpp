@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// kv-int8 and kv-int4: what they store, what attention makes of it, and that the plugins equal the C++ types bit for bit.
+#include "../kernels/kv_reference.hpp"
+
+#include <kv_int4.hpp>
+#include <kv_int8.hpp>
+
+#include <lmkit/builtin/kv_f16.hpp>
+#include <lmkit/plugin/registry.hpp>
+
+#include <catch.hpp>
+
+#include <random>
+#include <string>
+
+using namespace kv_test;
+
+namespace {
+
+// An affine codec's cache with the kernels of one instruction set.
+struct AffineKv : kernels::CpuKv {
+  AffineKv(const KvShape& shape, int bits, bool symmetric, bool hadamard, kernels::CpuIsa isa)
+      : CpuKv(shape, bits == 8 ? kernels::affine_kernels_for<8>(shape.head_dim, symmetric, isa)
+                               : kernels::affine_kernels_for<4>(shape.head_dim, symmetric, isa), hadamard) {}
+};
+
+std::vector<kernels::CpuIsa> isas() {
+  std::vector<kernels::CpuIsa> all;
+  for (auto isa : {kernels::CpuIsa::baseline, kernels::CpuIsa::avx2, kernels::CpuIsa::avx512})
+    if (isa <= kernels::cpu_isa()) all.push_back(isa);
+  return all;
+}
+
+double half_at(const std::byte* p) {
+  Half h;
+  std::memcpy(&h, p, 2);
+  return to_float(h);
+}
+
+// A head as the page holds it: keys (head_dim, 64) and values (64, head_dim) of codes, then strips of scales and biases.
+Head stored(const std::byte* part, int dim, int bits, bool symmetric, Place place) {
+  const int slot = place.position % 64, codes = 64 * dim * bits / 8, strips = symmetric ? 1 : 2;
+  const std::byte* strip = part + 2 * codes + (place.key ? 0 : strips * 128) + 2 * slot;
+  const double scale = half_at(strip), bias = symmetric ? -scale * (1 << (bits - 1)) : half_at(strip + 128);
+  Head x(dim);
+  for (int d = 0; d < dim; ++d) {
+    const int row = place.key ? d : slot, column = place.key ? slot : d, columns = place.key ? 64 : dim;
+    int code;
+    if (bits == 8) {
+      code = std::to_integer<int>(part[(place.key ? 0 : codes) + row * columns + column]);
+    } else {  // the first half of a row in low nibbles
+      const int byte = std::to_integer<int>(part[(place.key ? 0 : codes) + row * columns / 2 + column % (columns / 2)]);
+      code = column < columns / 2 ? byte & 15 : byte >> 4;
+    }
+    x[d] = scale * code + bias;
+  }
+  return x;
+}
+
+double distance2(const Head& a, const Head& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("folded attention over ragged batches equals the reference on the stored codes") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const int bits = GENERATE(8, 4);
+  const bool symmetric = GENERATE(true, false), hadamard = GENERATE(true, false);
+  INFO(bits << " bits, symmetric " << symmetric << ", hadamard " << hadamard);
+  Problem p{.shape = shape_of(9, 3, 64), .rotary_dim = 64, .lengths = {1, 64, 65, 400}};
+  SECTION("all visible") {}
+  SECTION("window") { p.window = 70; }
+  SECTION("soft cap") { p.soft_cap = 2.f; }
+  SECTION("a cut inside a group") { p.shape = shape_of(5, 3, 64, 2, 3); }
+  SECTION("head_dim") {
+    const int dim = GENERATE(80, 96, 112, 128, 192, 256);
+    p.shape = shape_of(6, 2, dim), p.rotary_dim = dim, p.lengths = {3, 130};
+  }
+  const Inputs in(p, seed);
+  for (auto isa : isas()) {
+    AffineKv kv(p.shape, bits, symmetric, hadamard, isa);
+    Cache cache(p, kv, 2, seed);
+    cache.run_ragged(in, seed);
+    const auto want = reference(p, in, [&](Head x, Place place) {
+      const Head read = stored(cache.part(place), p.shape.head_dim, bits, symmetric, place);
+      const Head rotated = hadamard ? kv_test::hadamard(x) : x;
+      const auto [low, high] = std::minmax_element(rotated.begin(), rotated.end());
+      const double step = symmetric ? std::max(-*low, *high) / (1 << (bits - 1)) : (*high - *low) / ((1 << bits) - 1);
+      CHECK(distance2(read, rotated) <= step * step / 4 * x.size() * 1.3);
+      return hadamard ? kv_test::hadamard(read) : read;
+    });
+    INFO(kernels::name_of(isa));
+    CHECK(error_of(cache.out(), want) < 1e-4);
+  }
+}
+
+TEST_CASE("a head_dim without kernels of its own is decoded group by group") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const int bits = GENERATE(8, 4);
+  const Problem p{.shape = shape_of(4, 2, 40), .rotary_dim = 40, .lengths = {200, 70}};
+  const Inputs in(p, seed);
+  const auto want = reference(p, in, [](Head x, Place) { return x; });
+  for (auto isa : isas()) {
+    AffineKv kv(p.shape, bits, false, false, isa);
+    Cache cache(p, kv, 3, seed);
+    cache.run_ragged(in, seed);
+    CHECK(error_of(cache.out(), want) < (bits == 8 ? 0.05 : 0.8));
+  }
+}
+
+TEST_CASE("codes depend neither on workers nor on the batch nor on the chunks") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const int bits = GENERATE(8, 4);
+  const Problem p{.shape = shape_of(9, 3, 64), .rotary_dim = 64, .lengths = {700, 40, 300}};
+  const Inputs in(p, seed);
+  for (auto isa : isas()) {
+    AffineKv kv(p.shape, bits, false, true, isa);
+    Cache whole(p, kv, 1, seed), ragged(p, kv, 3, seed + 1);
+    whole.step(in, p.lengths);
+    ragged.run_ragged(in, seed);
+    for (std::size_t s = 0; s < p.lengths.size(); ++s)
+      CHECK(std::memcmp(whole.out()[s].data(), ragged.out()[s].data(), whole.out()[s].size() * 4) == 0);
+  }
+}
+
+TEST_CASE("fitting codes and line to each other beats the line through the ends") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  double fitted = 0, ends = 0;
+  for (int repeat = 0; repeat < 2000; ++repeat) {
+    Vec<float, 64> x{};
+    for (int i = 0; i < 64; ++i) x[i] = normal(random);
+    const kernels::AffineCodec<4, 64, false> codec;
+    const auto y = codec.decode(codec.encode(x));
+    const float low = *std::min_element(x.values, x.values + 64), high = *std::max_element(x.values, x.values + 64);
+    const float step = (high - low) / 15;
+    for (int i = 0; i < 64; ++i) {
+      fitted += (x[i] - y[i]) * (x[i] - y[i]);
+      const float plain = low + step * std::round((x[i] - low) / step);
+      ends += (x[i] - plain) * (x[i] - plain);
+    }
+  }
+  WARN("squared error of 4-bit codes: " << fitted / ends << " of that of the line through the ends");
+  CHECK(fitted < 0.9 * ends);
+}
+
+TEST_CASE("constant, tiny, huge and zero heads survive") {
+  for (const float value : {0.f, 1.f, -3.5f, 1e-7f, -60000.f}) {
+    Vec<float, 64> x{};
+    for (int i = 0; i < 64; ++i) x[i] = value;
+    const auto near = [&](float y) { return std::abs(y - value) <= std::max(std::abs(value) / 500, 6e-8f); };
+    const kernels::AffineCodec<4, 64, false> int4;
+    const kernels::AffineCodec<8, 64, true> int8;
+    const kernels::AffineCodec<4, 64, true> int4_symmetric;
+    CHECK(near(int4.decode(int4.encode(x))[17]));
+    CHECK(std::abs(int8.decode(int8.encode(x))[17] - value) <= std::max(std::abs(value) / 100, 6e-8f * 128));
+    CHECK(std::isfinite(int4_symmetric.decode(int4_symmetric.encode(x))[17]));
+  }
+}
+
+TEST_CASE("bytes of a block") {
+  const KvShape shape = shape_of(9, 3, 64);
+  const double half = static_cast<double>(KvF16(shape).block_bytes());
+  CHECK(half == 3 * 2 * 2 * 64 * 64);
+  CHECK(KvInt8(shape).block_bytes() / half == Approx(0.515625));
+  CHECK(KvInt8(shape, KvInt8::Options{.zero_point = true}).block_bytes() / half == Approx(0.53125));
+  CHECK(KvInt4(shape).block_bytes() / half == Approx(0.28125));
+  CHECK(KvInt4(shape, KvInt4::Options{.hadamard = false, .zero_point = false}).block_bytes() / half == Approx(0.265625));
+}
+
+TEST_CASE("a plugin loaded from its file equals the C++ type bit for bit") {
+  const std::uint32_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const Problem p{.shape = shape_of(9, 3, 64), .rotary_dim = 64, .lengths = {130, 5, 300}};
+  const Inputs in(p, seed);
+  const PluginRegistry registry({LMKIT_TEST_PLUGINS});
+  const auto same = [&](const std::string& spec, auto mine) {
+    AnyKvBackend theirs(*registry.load(parse_plugin_spec(spec)).kv(), p.shape);
+    CHECK(theirs.block_bytes() == mine.block_bytes());
+    Cache a(p, theirs, 2, seed), b(p, mine, 3, seed);
+    a.run_ragged(in, seed);
+    b.run_ragged(in, seed + 1);
+    for (std::size_t s = 0; s < p.lengths.size(); ++s)
+      CHECK(std::memcmp(a.out()[s].data(), b.out()[s].data(), a.out()[s].size() * 4) == 0);
+  };
+  same("kv-int8", KvInt8(p.shape));
+  same("kv-int8:zero-point=true", KvInt8(p.shape, KvInt8::Options{.zero_point = true}));
+  same("kv-int4", KvInt4(p.shape));
+  same("kv-int4:rotation=none,zero-point=false", KvInt4(p.shape, KvInt4::Options{.hadamard = false, .zero_point = false}));
+}
+
+TEST_CASE("a plugin refuses a shape it does not support and says why") {
+  const PluginRegistry registry({LMKIT_TEST_PLUGINS});
+  for (const char* name : {"kv-int8", "kv-int4"}) {
+    KvShape shape = shape_of(9, 3, 64);
+    shape.head_dim = 12;
+    std::string reason;
+    try {
+      AnyKvBackend backend(*registry.load(parse_plugin_spec(name)).kv(), shape);
+    } catch (const Error& error) {
+      reason = error.what();
+    }
+    INFO(reason);
+    CHECK(reason.find("head_dim 12") != std::string::npos);
+    CHECK(reason.find("multiple of 8") != std::string::npos);
+  }
+}
