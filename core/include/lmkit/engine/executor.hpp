@@ -31,6 +31,7 @@ class Executor {
   // For tests and diagnosis.
   virtual int ranks() const noexcept = 0;
   virtual std::span<std::byte> kv_pool(int rank) noexcept = 0;
+  virtual std::int64_t allocated(int rank) const noexcept = 0;  // bytes, pool included
 };
 
 }  // namespace lmkit

@@ -96,7 +96,7 @@ class Rank {
 
   std::span<float> logits(std::size_t rows) noexcept { return memory_.activations.logits.first(rows * config_.vocabulary); }
   std::span<std::byte> kv_pool() noexcept { return memory_.kv_pool; }
-  const RankLedger& ledger() const noexcept { return memory_.ledger; }
+  std::int64_t allocated() const noexcept { return arena_->bytes(); }
   Stream stream() noexcept { return pool_.stream(); }
 
  private:

@@ -68,7 +68,7 @@ class RankGroup final : public Executor {
   Stream stream() noexcept override { return ranks_[0]->stream(); }
   int ranks() const noexcept override { return size_; }
   std::span<std::byte> kv_pool(int rank) noexcept override { return ranks_[rank]->kv_pool(); }
-  const RankLedger& ledger(int rank) const noexcept { return ranks_[rank]->ledger(); }
+  std::int64_t allocated(int rank) const noexcept override { return ranks_[rank]->allocated(); }
 
  private:
   struct Outcome {
