@@ -5,6 +5,8 @@
 
 #include "gguf_writer.hpp"
 
+#include <fmt/format.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,10 +23,8 @@ inline Bytes file_with(std::string_view header, const Bytes& data = {}) {
 class SafetensorsWriter {
  public:
   SafetensorsWriter& tensor(const std::string& name, const std::string& dtype, const std::vector<std::uint64_t>& shape, const Bytes& content) {
-    std::string dims;
-    for (const auto dim : shape) dims += (dims.empty() ? "" : ",") + std::to_string(dim);
-    header_ += (header_.empty() ? "" : ",") + ('"' + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + dims + "],\"data_offsets\":[" +
-                                               std::to_string(data_.size()) + "," + std::to_string(data_.size() + content.size()) + "]}");
+    header_ += fmt::format(R"({}"{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", header_.empty() ? "" : ",", name, dtype,
+                           fmt::join(shape, ","), data_.size(), data_.size() + content.size());
     append(data_, content);
     return *this;
   }

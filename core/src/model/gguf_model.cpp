@@ -69,6 +69,12 @@ void check_tensors(const Gguf& gguf, const ModelConfig& config) {
       bad(fmt::format("tensor {:?} is not part of the architecture {:?} as it is known here", name, config.architecture),
           "a model without biases and experts");
   }
+  const auto divisors = tensors.find("rope_freqs.weight");
+  if (divisors == tensors.end()) return;
+  const MatrixView& view = divisors->second;
+  if (view.format != WeightFormat::f32 || view.rows != 1 || view.cols * 2 != config.rope.rotary_dim)
+    bad(fmt::format("tensor \"rope_freqs.weight\" has {} rows of {} {} values", view.rows, view.cols, block_of(view.format).name),
+        fmt::format("1 row of {} F32 values", config.rope.rotary_dim / 2));
 }
 
 }  // namespace

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/model_config.hpp>
+#include <lmkit/model/models.hpp>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <string_view>
 
 namespace lmkit {
 namespace {
@@ -47,7 +46,7 @@ void check_config(const ModelConfig& c) {
 }
 
 void check_architecture(const std::string& name) {
-  static constexpr std::array<std::string_view, 1> known = {"llama"};
+  const auto known = known_architectures();
   if (std::ranges::find(known, name) != known.end()) return;
   throw Error(ErrorKind::model, fmt::format("the architecture {:?}", name), fmt::format("one of: {}", fmt::join(known, ", ")),
               "a model of one of these architectures");

@@ -151,6 +151,12 @@ TEST_CASE("tensors that contradict the config are refused") {
   CHECK_THAT(Metadata().tensor("blk.0.ffn_up_exps.weight", ggml_f32, 64, 1).config_error(), Says("\"blk.0.ffn_up_exps.weight\" is not part"));
 }
 
+TEST_CASE("Llama 3's frequency divisors are one per pair") {
+  CHECK_NOTHROW(Metadata().tensor("rope_freqs.weight", ggml_f32, 8, 1).config());
+  CHECK_THAT(Metadata().tensor("rope_freqs.weight", ggml_f32, 16, 1).config_error(), Says("1 rows of 16 F32", "1 row of 8 F32"));
+  CHECK_THAT(Metadata().tensor("rope_freqs.weight", ggml_f16, 8, 1).config_error(), Says("1 rows of 8 F16", "1 row of 8 F32"));
+}
+
 TEST_CASE("a GGUF tokenizer is what its keys say") {
   const TokenizerData plain = Metadata().tokenizer();
   CHECK(plain.model == "bpe");

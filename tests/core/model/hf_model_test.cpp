@@ -11,6 +11,8 @@
 #include <lmkit/model/hf_model.hpp>
 #include <lmkit/model/model_file.hpp>
 
+#include <fmt/format.h>
+
 #include <bit>
 #include <cstring>
 #include <functional>
@@ -24,20 +26,28 @@ namespace {
 
 constexpr int hidden = 16, ffn = 24, vocabulary = 272;  // 264 tokens and 8 rows of padding
 
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
 std::string tokenizer_json() {
   const TinyTokens tiny;
-  std::string vocab, merges, added;
-  for (std::size_t i = 0; i < tiny.tokens.size(); ++i) {
-    const std::string id = std::to_string(i);
-    std::string token;
-    for (const char c : tiny.tokens[i]) token += (c == '"' || c == '\\') ? std::string{'\\', c} : std::string{c};
-    if (tiny.kinds[i] == 1) vocab += (i ? ",\"" : "\"") + token + "\":" + id;
-    else added += (added.empty() ? "" : ",") + ("{\"id\":" + id + ",\"content\":\"" + token + "\",\"special\":true}");
-  }
-  for (const auto& merge : tiny.merges) merges += (merges.empty() ? "\"" : ",\"") + merge + "\"";
-  return R"({"version":"1.0","added_tokens":[)" + added +
-         R"(],"normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},)"
-         R"("decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{)" + vocab + "},\"merges\":[" + merges + "]}}";
+  std::vector<std::string> vocab, added;
+  for (std::size_t i = 0; i < tiny.tokens.size(); ++i)
+    if (tiny.kinds[i] == 1) vocab.push_back(fmt::format("{}:{}", quoted(tiny.tokens[i]), i));
+    else added.push_back(fmt::format(R"({{"id":{},"content":{},"special":true}})", i, quoted(tiny.tokens[i])));
+  std::vector<std::string> merges;
+  for (const auto& merge : tiny.merges) merges.push_back(quoted(merge));
+  return fmt::format(
+      R"({{"version":"1.0","added_tokens":[{}],"normalizer":null,"decoder":{{"type":"ByteLevel"}},)"
+      R"("pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},)"
+      R"("model":{{"type":"BPE","vocab":{{{}}},"merges":[{}]}}}})",
+      fmt::join(added, ","), fmt::join(vocab, ","), fmt::join(merges, ","));
 }
 
 std::string config_json(const std::string& more = R"("tie_word_embeddings":true)") {
