@@ -91,10 +91,10 @@ class Stepper {
 };
 
 struct Row {
-  std::string kv, pipeline;
   bool prefill = false;
   std::int64_t tokens = 0;  // of the prompt, or the depth
   std::int64_t batch = 1;
+  std::string kv = {}, pipeline = {};
   double rate = 0;      // tokens per second
   double fraction = 0;  // of the read bandwidth; decode only
 };
@@ -124,7 +124,7 @@ std::int64_t weights_read(const ModelFile& model) {
 std::string table_of(const std::vector<Row>& rows) {
   std::string out = "KV        what             batch     tok/s   of read bandwidth\n";
   for (const Row& row : rows)
-    out += fmt::format("{:<8}  {:<15}  {:>5}  {:>8.1f}   {}\n", row.kv, fmt::format(row.prefill ? "prefill {}" : "decode at {}", row.tokens),
+    out += fmt::format("{:<8}  {:<15}  {:>5}  {:>8.1f}   {}\n", row.kv, fmt::format("{} {}", row.prefill ? "prefill" : "decode at", row.tokens),
                        row.batch, row.rate, row.prefill ? "" : fmt::format("{:.0f} %", row.fraction * 100));
   return out;
 }

@@ -26,12 +26,11 @@ constexpr std::string_view help_text =
 
 class Conversation {
  public:
-  Conversation(const Arguments& arguments, AnyPipeline& pipeline) : arguments_(arguments), pipeline_(pipeline), service_(pipeline.start()) {
-    system_ = arguments.text("system");
-    reset();
-  }
+  Conversation(const Arguments& arguments, AnyPipeline& pipeline)
+      : arguments_(arguments), pipeline_(pipeline), service_(pipeline.start()), tokenizer_(*pipeline.tokenizer()),
+        template_(chat_template_of(pipeline.model(), tokenizer_)), system_(arguments.text("system")), messages_(opening(system_)) {}
 
-  void reset() { messages_ = system_.empty() ? std::vector<ChatMessage>{} : std::vector<ChatMessage>{{"system", system_}}; }
+  void reset() { messages_ = opening(system_); }
 
   void set_system(std::string text) {
     system_ = std::move(text);
@@ -41,15 +40,14 @@ class Conversation {
   // A failed turn leaves the conversation as it was.
   void say_to_model(std::string text) {
     std::vector<ChatMessage> messages = messages_;
-    messages.push_back({"user", std::move(text)});
-    const Tokenizer& tokenizer = *pipeline_.tokenizer();
-    std::vector<TokenId> prompt = chat_prompt(pipeline_.model(), tokenizer, messages);
+    messages.push_back({.role = "user", .content = std::move(text), .extra = {}});
+    std::vector<TokenId> prompt = encode_chat(tokenizer_, template_.render(messages));
     require_room(prompt.size(), pipeline_.ledger(), "/reset starts again");
-    Answer answer = generate(service_, request_of(arguments_, tokenizer, std::move(prompt)), [](std::string_view piece) { print(piece); });
+    Answer answer = generate(service_, request_of(arguments_, tokenizer_, std::move(prompt)), [](std::string_view piece) { print(piece); });
     print("\n");
     if (arguments_.flag("stats")) say(tinted(Tint::note, stats_line(answer.usage)));
     if (answer.finish == Finish::length) say(tinted(Tint::note, "(the answer is as long as it may be)"));
-    messages.push_back({"assistant", std::move(answer.text)});
+    messages.push_back({.role = "assistant", .content = std::move(answer.text), .extra = {}});
     messages_ = std::move(messages);
   }
 
@@ -57,6 +55,8 @@ class Conversation {
   const Arguments& arguments_;
   AnyPipeline& pipeline_;
   Service& service_;
+  const Tokenizer& tokenizer_;
+  ChatTemplate template_;
   std::string system_;
   std::vector<ChatMessage> messages_;
 };

@@ -80,18 +80,16 @@ Composed compose(const Arguments& arguments, const std::string& kv_type) {
   if (kv_type == "f16" && found.kv)
     throw Error(ErrorKind::plugin, fmt::format("--kv f16 and the plugin {} both say how keys and values are stored", found.kv->name),
                 "one of them");
-  Composed composed{.parts = {}, .parallel = "one-device", .kv = "kv-f16", .allocator = "whole-pool"};
-  const auto describe = [&](std::string& name, const auto& source) {
-    if (source) name = named(source->name, spec_of(source->name, specs, found.plugins));
+  const auto described = [&](const auto& source, const char* built_in) {
+    return source ? named(source->name, spec_of(source->name, specs, found.plugins)) : std::string(built_in);
   };
-  describe(composed.parallel, found.parallel);
-  describe(composed.kv, found.kv);
-  describe(composed.allocator, found.allocator);
-  if (found.parallel) composed.parts.group = std::make_shared<AnyParallel::Group>(*found.parallel);
   const AnyKvBackend::Source kv = found.kv ? *found.kv : AnyKvBackend::built_in<KvF16>("kv-f16");
-  composed.parts.make_kv = [kv](const KvShape& shape) { return AnyKvBackend(kv, shape); };
-  if (found.allocator) composed.parts.allocator = AnyAllocator(*found.allocator);
-  return composed;
+  return {.parts = {.group = found.parallel ? std::make_shared<AnyParallel::Group>(*found.parallel) : std::make_shared<AnyParallel::Group>(),
+                    .make_kv = [kv](const KvShape& shape) { return AnyKvBackend(kv, shape); },
+                    .allocator = found.allocator ? AnyAllocator(*found.allocator) : AnyAllocator()},
+          .parallel = described(found.parallel, "one-device"),
+          .kv = described(found.kv, "kv-f16"),
+          .allocator = described(found.allocator, "whole-pool")};
 }
 
 Composed compose(const Arguments& arguments) {

@@ -47,9 +47,9 @@ struct Score {
 };
 
 struct Result {
-  std::string pipeline;
+  std::string pipeline = {};
   std::int64_t context = 0, chunks = 0;
-  Score score;
+  Score score = {};
   double seconds = 0;
 };
 

@@ -43,6 +43,13 @@ std::string prompt_of(const Arguments& arguments) {
   return text;
 }
 
+std::vector<TokenId> prompt_tokens(const Arguments& arguments, const ModelFile& model, const Tokenizer& tokenizer, const std::string& text) {
+  if (arguments.flag("raw")) return tokenizer.encode(text, {.add_special = true});
+  std::vector<ChatMessage> messages = opening(arguments.text("system"));
+  messages.push_back({.role = "user", .content = text, .extra = {}});
+  return encode_chat(tokenizer, chat_template_of(model, tokenizer).render(messages));
+}
+
 boost::json::object json_of(const Answer& answer, bool with_logprobs) {
   boost::json::array tokens;
   for (const Event& event : answer.events) {
@@ -75,14 +82,14 @@ int run_command(const Arguments& arguments) {
   const std::string text = prompt_of(arguments);
   if (interrupts() > 0) return interrupted_exit_code;
   require_utf8(text, "the prompt");
+  require_utf8(arguments.text("system"), "--system");
   if (text.empty()) throw Error(ErrorKind::usage, "the prompt is empty", "a text as operand or on stdin", "lmkit run \"Why is the sky blue?\"");
 
   const auto model = open_named_model(arguments);
   const std::string description = composed.description();
   const auto pipeline = start_pipeline(model, std::move(composed), limits_of(arguments, 1));
   const Tokenizer& tokenizer = *pipeline->tokenizer();
-  const std::vector<TokenId> prompt = arguments.flag("raw") ? tokenizer.encode(text, {.add_special = true})
-                                                            : chat_prompt(*model, tokenizer, opening(arguments, text));
+  const std::vector<TokenId> prompt = prompt_tokens(arguments, *model, tokenizer, text);
   require_room(prompt.size(), pipeline->ledger());
 
   const bool json = arguments.flag("json");
