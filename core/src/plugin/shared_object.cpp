@@ -7,8 +7,8 @@
 #include <boost/dll/shared_library.hpp>
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <mutex>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,6 +26,14 @@ const lmkit_plugin& loaded_entry(const PluginFacts& facts) {
   return library.get<const lmkit_plugin>(LMKIT_PLUGIN_SYMBOL);
 }
 
+// The dynamic loader's own words, out of Boost.DLL's "load() failed (dlerror system message: …): …".
+std::string reason_of(std::string_view what) {
+  constexpr std::string_view marker = "dlerror system message: ";
+  const std::size_t begin = what.find(marker), end = what.rfind(')');
+  if (begin == what.npos || end == what.npos || end < begin) return std::string(what);
+  return std::string(what.substr(begin + marker.size(), end - begin - marker.size()));
+}
+
 }  // namespace
 
 const lmkit_plugin* load_plugin_entry(const PluginFacts& facts) try {
@@ -34,7 +42,7 @@ const lmkit_plugin* load_plugin_entry(const PluginFacts& facts) try {
     throw Error(ErrorKind::plugin, fmt::format("{}: once loaded, it is no longer the plugin that its file describes", facts.file.string()));
   return &entry;
 } catch (const boost::dll::fs::system_error& error) {
-  throw Error(ErrorKind::plugin, fmt::format("{} cannot be loaded: {}", facts.id, error.what()), {}, "building it again for this machine");
+  throw Error(ErrorKind::plugin, fmt::format("{} cannot be loaded: {}", facts.id, reason_of(error.what())), {}, "building it again for this machine");
 }
 
 }  // namespace lmkit
