@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine against llama.cpp's answers and distributions, as tests/oracle/run make stored them.
+// The engine against the exact model's answers and distributions (tests/oracle/reference.py: single precision on dequantised
+// weights), as tests/oracle/run make stored them.
 #include "cli.hpp"
 
 #include <lmkit/pipeline.hpp>
@@ -66,7 +67,7 @@ double divergence(std::span<const float> logits, const json::array& ids, const j
 
 }  // namespace
 
-TEST_CASE("greedy answers are llama.cpp's, or part where its two best logits are close", "[oracle]") {
+TEST_CASE("greedy answers are the exact model's, or part where its two best logits are close", "[oracle]") {
   const auto path = default_model();
   if (!path) {
     WARN("the default model is not in the cache (tools/test fetches it): nothing was tested");
@@ -94,7 +95,7 @@ TEST_CASE("greedy answers are llama.cpp's, or part where its two best logits are
   CHECK(equal >= static_cast<int>(answers.size()) - 1);
 }
 
-TEST_CASE("next-token distributions are llama.cpp's within the stated divergence", "[oracle]") {
+TEST_CASE("next-token distributions are the exact model's within the stated divergence", "[oracle]") {
   const auto path = default_model();
   if (!path) {
     WARN("the default model is not in the cache (tools/test fetches it): nothing was tested");

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine against llama.cpp with the same file: greedy text and next-token distributions.
+"""The engine against the exact model (reference.py) and llama.cpp: greedy text and next-token distributions.
 
     make      writes data/greedy.json and data/distributions.json, which tests/e2e/oracle_test.cpp reads
-    compare   runs llama.cpp and lmkit now and prints where they differ; the exit code is 7 when a bound is broken
+    compare   runs all three now and prints where they differ; the exit code is 7 when lmkit breaks a bound
+
+The bounds hold against the exact model. llama.cpp stands beside lmkit as a measure: it rounds activations to 8 bits, which
+alone costs a mean divergence of 4e-3 with this model, and changes its own greedy answers when flash attention is off.
 """
 
 import argparse
@@ -17,11 +20,12 @@ import numpy as np
 from gguf import GGUFReader
 
 import llama
+import reference
 
 ANSWER_TOKENS = 128
 MAX_MEAN_KL = 1e-3
-# Two programs round differently, so where llama.cpp's two best logits are this close, either may win.
-LOGIT_GAP = 0.5
+# Two programs round differently, so where the exact model's two best logits are this close, either may win.
+LOGIT_GAP = 0.1
 
 PROMPTS = [
     "Why is the sky blue?",
@@ -59,14 +63,48 @@ def chat_template(path):
     return jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text)
 
 
-def greedy(model, template, prompt, threads):
-    """Ids of the prompt and of the most likely answer, with the gap between the two best logits at each token."""
-    ids = model.tokenize(template.render(messages=[{"role": "user", "content": prompt}], add_generation_prompt=True), special=True)
-    cache = llama.Context(model, len(ids) + ANSWER_TOKENS + 8, threads=threads)
-    answer, gaps = [], []
-    tokens = ids
+class LlamaCpp:
+    name = "llama.cpp"
+
+    def __init__(self, args, model):
+        self.model, self.threads = model, args.threads
+
+    def start(self, length):
+        self.cache = llama.Context(self.model, length, threads=self.threads)
+
+    def feed(self, ids):
+        return self.cache.feed(ids, logits_from=0)
+
+    def end(self):
+        self.cache.close()
+
+
+class Exact:
+    name = "exact"
+
+    def __init__(self, args):
+        self.model = reference.Reference(args.model)
+
+    def start(self, length):
+        self.model.clear()
+
+    def feed(self, ids):
+        return self.model.feed(ids)
+
+    def end(self):
+        pass
+
+
+def prompt_ids(model, template, prompt):
+    return model.tokenize(template.render(messages=[{"role": "user", "content": prompt}], add_generation_prompt=True), special=True)
+
+
+def greedy(engine, ids, model):
+    """The most likely answer, with the gap between the two best logits at each token."""
+    engine.start(len(ids) + ANSWER_TOKENS + 8)
+    answer, gaps, tokens = [], [], ids
     while len(answer) < ANSWER_TOKENS:
-        logits = cache.feed(tokens)[0]
+        logits = engine.feed(tokens)[-1]
         best, second = np.partition(logits, -2)[[-1, -2]]
         token = int(logits.argmax())
         gaps.append(round(float(best - second), 4))
@@ -74,29 +112,33 @@ def greedy(model, template, prompt, threads):
         if model.ends(token):
             break
         tokens = [token]
-    cache.close()
-    return {"prompt": prompt, "ids": ids, "answer": answer, "gaps": gaps,
-            "text": model.text([t for t in answer if not model.ends(t)])}
+    engine.end()
+    return answer, gaps
 
 
-def distributions(model, text, threads):
-    """Ids of a text and log p (ids, vocabulary) of what follows each."""
-    ids = model.tokenize(text)
-    cache = llama.Context(model, len(ids) + 8, threads=threads)
-    rows = llama.log_softmax(cache.feed(ids, logits_from=0))
-    cache.close()
-    return ids, rows
+def distributions(engine, ids):
+    """log p (ids, vocabulary) of what follows each token."""
+    engine.start(len(ids) + 8)
+    rows = llama.log_softmax(engine.feed(ids))
+    engine.end()
+    return rows
 
 
 def make(args, model):
     os.makedirs(args.out, exist_ok=True)
-    template = chat_template(args.model)
-    answers = [greedy(model, template, prompt, args.threads) for prompt in PROMPTS]
+    template, exact = chat_template(args.model), Exact(args)
+    answers = []
+    for prompt in PROMPTS:
+        ids = prompt_ids(model, template, prompt)
+        answer, gaps = greedy(exact, ids, model)
+        answers.append({"prompt": prompt, "ids": ids, "answer": answer, "gaps": gaps,
+                        "text": model.text([t for t in answer if not model.ends(t)])})
     with open(os.path.join(args.out, "greedy.json"), "w") as out:
         json.dump({"logit_gap": LOGIT_GAP, "answers": answers}, out, ensure_ascii=False, indent=0)
     texts = []
     for text in TEXTS:
-        ids, rows = distributions(model, text, args.threads)
+        ids = model.tokenize(text)
+        rows = distributions(exact, ids)
         top = np.argsort(-rows, axis=1)[:, :TOP]
         texts.append({"ids": ids, "top": [[int(t) for t in row] for row in top],
                       "logprobs": [[round(float(p), 4) for p in rows[i, row]] for i, row in enumerate(top)]})
@@ -119,35 +161,39 @@ def lmkit_distributions(args, ids, vocabulary):
     return llama.log_softmax(logits)
 
 
+def first_difference(a, b):
+    """The first place where two answers differ; None when they are equal."""
+    at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return None if at == len(a) == len(b) else at
+
+
 def compare(args, model):
-    template = chat_template(args.model)
-    equal = explained = 0
+    template, exact, theirs = chat_template(args.model), Exact(args), LlamaCpp(args, model)
+    equal = {"lmkit": 0, "llama.cpp": 0}
+    explained = True
     for prompt in PROMPTS:
-        oracle = greedy(model, template, prompt, args.threads)
-        mine = lmkit_answer(args, prompt)
-        theirs = oracle["answer"]
-        at = next((i for i, (a, b) in enumerate(zip(mine, theirs)) if a != b), None)
-        if at is None and len(mine) != len(theirs):
-            at = min(len(mine), len(theirs))
-        if at is None:
-            equal += 1
-            print(f"equal        {prompt}")
-        else:
-            gap = oracle["gaps"][min(at, len(oracle["gaps"]) - 1)]
-            explained += gap <= LOGIT_GAP
-            print(f"differs      {prompt}: token {at}, where llama.cpp's best two logits are {gap} apart")
-    mean_kls, count = [], 0
+        ids = prompt_ids(model, template, prompt)
+        oracle, gaps = greedy(exact, ids, model)
+        for name, answer in (("lmkit", lmkit_answer(args, prompt)), ("llama.cpp", greedy(theirs, ids, model)[0])):
+            at = first_difference(oracle, answer)
+            equal[name] += at is None
+            gap = None if at is None else gaps[min(at, len(gaps) - 1)]
+            if name == "lmkit" and gap is not None:
+                explained = explained and gap <= LOGIT_GAP
+            print(f"{name:<10} {'equal' if at is None else f'differs at token {at}, where the best two logits are {gap} apart'}: {prompt}")
+    kls = {"lmkit": [], "llama.cpp": []}
     for text in TEXTS:
-        ids, theirs = distributions(model, text, args.threads)
-        mine = lmkit_distributions(args, ids, model.vocabulary)
-        rows = min(len(mine), len(theirs))
-        kl = (np.exp(theirs[:rows]) * (theirs[:rows] - mine[:rows])).sum(1)
-        mean_kls.append(kl)
-        count += rows
-    kl = np.concatenate(mean_kls)
-    print(f"greedy: {equal} of {len(PROMPTS)} answers equal, {explained} of the others differ first where the gap is at most {LOGIT_GAP}")
-    print(f"KL(llama.cpp || lmkit) over {count} positions: mean {kl.mean():.2e}, median {np.median(kl):.2e}, largest {kl.max():.2e}")
-    held = equal + explained == len(PROMPTS) and equal >= 9 and kl.mean() <= MAX_MEAN_KL
+        ids = model.tokenize(text)
+        oracle = distributions(exact, ids)
+        for name, rows in (("lmkit", lmkit_distributions(args, ids, model.vocabulary)), ("llama.cpp", distributions(theirs, ids))):
+            kls[name].append((np.exp(oracle) * (oracle - rows)).sum(1))
+    means = {}
+    for name, parts in kls.items():
+        kl = np.concatenate(parts)
+        means[name] = kl.mean()
+        print(f"{name:<10} {equal[name]} of {len(PROMPTS)} greedy answers equal; KL(exact || {name}) over {len(kl)} positions: "
+              f"mean {kl.mean():.2e}, median {np.median(kl):.2e}, largest {kl.max():.2e}")
+    held = equal["lmkit"] >= len(PROMPTS) - 1 and explained and means["lmkit"] <= MAX_MEAN_KL
     return 0 if held or args.plugin else 7
 
 

@@ -22,11 +22,9 @@ AnyPipeline::Parts parts_of(const std::vector<std::string>& plugins) {
   for (const std::string& plugin : plugins) specs.push_back(lmkit::parse_plugin_spec(plugin));
   const lmkit::Composition found = lmkit::PluginRegistry(lmkit::plugin_search_path()).compose(specs);
   const auto kv = found.kv ? *found.kv : lmkit::AnyKvBackend::built_in<lmkit::KvF16>("kv-f16");
-  AnyPipeline::Parts parts;
-  if (found.parallel) parts.group = std::make_shared<lmkit::AnyParallel::Group>(*found.parallel);
-  parts.make_kv = [kv](const lmkit::KvShape& shape) { return lmkit::AnyKvBackend(kv, shape); };
-  if (found.allocator) parts.allocator = lmkit::AnyAllocator(*found.allocator);
-  return parts;
+  return {.group = found.parallel ? std::make_shared<lmkit::AnyParallel::Group>(*found.parallel) : std::make_shared<lmkit::AnyParallel::Group>(),
+          .make_kv = [kv](const lmkit::KvShape& shape) { return lmkit::AnyKvBackend(kv, shape); },
+          .allocator = found.allocator ? lmkit::AnyAllocator(*found.allocator) : lmkit::AnyAllocator()};
 }
 
 void write_logits(const std::string& model, const std::string& out, const std::vector<std::string>& plugins, std::vector<lmkit::TokenId> ids) {
