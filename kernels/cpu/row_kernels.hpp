@@ -20,6 +20,12 @@ struct RowKernels {
 
 template <class Isa>
 const RowKernels& row_kernels() noexcept;  // defined in isa/row_kernels.cpp
+template <>
+const RowKernels& row_kernels<isa::baseline>() noexcept;
+template <>
+const RowKernels& row_kernels<isa::avx2>() noexcept;
+template <>
+const RowKernels& row_kernels<isa::avx512>() noexcept;
 
 inline const RowKernels& row_kernels_in_use() noexcept {
   return visit_isa(cpu_isa(), [](auto isa) -> const RowKernels& { return row_kernels<decltype(isa)>(); });
