@@ -21,6 +21,7 @@
 #include <lmkit/text/tokenizer.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <functional>
 #include <future>
 #include <limits>
@@ -29,11 +30,18 @@
 
 namespace lmkit {
 
+// Makes a K of nothing but a shape, where there is such a K.
+template <KvBackend K>
+std::function<K(const KvShape&)> plain_kv() {
+  if constexpr (std::constructible_from<K, const KvShape&>) return [](const KvShape& shape) { return K(shape); };
+  else return {};
+}
+
 // The three choices. A type that needs no settings needs no mention.
 template <ParallelStrategy P = OneDevice, KvBackend K = KvF16, AllocatorPolicy A = WholePool>
 struct PipelineParts {
   std::shared_ptr<typename P::Group> group = std::make_shared<typename P::Group>();
-  std::function<K(const KvShape&)> make_kv = [](const KvShape& shape) { return K(shape); };  // once for each rank; may throw Error
+  std::function<K(const KvShape&)> make_kv = plain_kv<K>();  // once for each rank, from the ranks' threads; may throw Error
   A allocator{};
 };
 
@@ -51,20 +59,16 @@ class Pipeline {
 
     Ledger ledger;
     ledger.memory = (limits.device_memory > 0 ? limits.device_memory : available_memory()) / ranks.size;
-    const auto measure = [&](int rank, int blocks) {
-      const RankShape shape = rank_shape<P>(config, *parts.group, rank);
-      const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
-      Carver ruler;
-      return lay_out(model, shape, step, sizes, blocks, ruler, {}).ledger;
-    };
     ledger.blocks = std::numeric_limits<int>::max();  // all pools have as many as the poorest rank can hold
     for (int r = 0; r < ranks.size; ++r) {
-      const RankLedger rank = measure(r, 0);
+      const RankShape shape = rank_shape<P>(config, *parts.group, r);
+      const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
+      const RankLedger rank = ledger.ranks.emplace_back(measure(model, shape, step, sizes));
       check_room(rank, ledger.memory);
       const std::int64_t granted = parts.allocator.kv_bytes(report_of(rank, step, ledger.memory));
       ledger.blocks = std::min(ledger.blocks, blocks_of(rank, step, ledger.memory, granted));
     }
-    for (int r = 0; r < ranks.size; ++r) ledger.ranks.push_back(measure(r, ledger.blocks));
+    for (RankLedger& rank : ledger.ranks) rank.kv_pool = ledger.blocks * rank.kv_block_bytes;
     ledger.session_len = static_cast<int>(std::min<std::int64_t>(step.context, ledger.kv_tokens()));
     return ledger;
   }

@@ -56,6 +56,12 @@ struct RankMemory {
 RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
                    Carver& carver, Stream stream);
 
+// The ledger of a rank, its pool left out.
+inline RankLedger measure(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes) {
+  Carver ruler;
+  return lay_out(model, shape, limits, sizes, 0, ruler, {}).ledger;
+}
+
 MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory) noexcept;
 
 // Throws Error(memory) if not even one block is left.
