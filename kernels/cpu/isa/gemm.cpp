@@ -25,9 +25,8 @@ float quantise_block(const float* x, std::int8_t* values, std::int32_t& sum) noe
   for (int i = 0; i < 32; ++i) {
     // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
     const float shifted = x[i] * inverse + 0x1.8p23f;
-    const std::int32_t value = __builtin_bit_cast(std::int32_t, shifted) - 0x4b400000;
-    values[i] = static_cast<std::int8_t>(value);
-    total += value;
+    values[i] = static_cast<std::int8_t>(__builtin_bit_cast(std::int32_t, shifted) - 0x4b400000);
+    total += values[i];
   }
   sum = total;
   return tiny ? 0.0f : peak / 127.0f;

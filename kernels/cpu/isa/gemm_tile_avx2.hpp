@@ -43,30 +43,44 @@ inline __m256 load_8_halves(const std::byte* in) noexcept {
 
 inline __m256i load_32_bytes(const std::byte* in) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)); }
 
-// The integer dot products of 8 rows of a block with a token's activations.
-template <WeightFormat F>
-inline __m256i block_sums(const std::byte* quants, const ActivationBlock& activations, int token) noexcept {
-  const auto* a = reinterpret_cast<const std::int32_t*>(activations.values[token]);
+inline __m256i broadcast(const std::int8_t* four) noexcept {
+  std::int32_t bits;
+  std::memcpy(&bits, four, sizeof bits);
+  return _mm256_set1_epi32(bits);
+}
+
+// The integer dot products of 8 rows of a block with the activations of `Tokens` tokens.
+template <WeightFormat F, int Tokens>
+inline void block_sums(const std::byte* quants, const ActivationBlock& activations, int first, __m256i (&sums)[Tokens]) noexcept {
+  const std::int8_t* a = activations.values[first];
   const __m256i ones = _mm256_set1_epi16(1);
+  for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_setzero_si256();
   if constexpr (F == WeightFormat::q8_0) {
-    __m256i sum = _mm256_setzero_si256();
     for (int g = 0; g < 8; ++g) {
       const __m256i w = _mm256_xor_si256(load_32_bytes(quants + 64 * g), _mm256_set1_epi8(-128));  // stored + 128
-      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(a[g]), w));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+      const __m256i size = _mm256_abs_epi8(w);
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) {
+        const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(broadcast(a + 32 * t + 4 * g), w));
+        sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, ones));
+      }
     }
-    return sum;
   } else {
     const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i pairs = _mm256_setzero_si256();
     for (int g = 0; g < 4; ++g) {
       const __m256i raw = load_32_bytes(quants + 64 * g);
       const __m256i low = _mm256_and_si256(raw, nibble), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), nibble);
-      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(low, _mm256_set1_epi32(a[g])));
-      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(high, _mm256_set1_epi32(a[g + 4])));
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) {
+        const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, broadcast(a + 32 * t + 4 * g)),
+                                               _mm256_maddubs_epi16(high, broadcast(a + 32 * t + 4 * g + 16)));
+        sums[t] = _mm256_add_epi16(sums[t], pairs);
+      }
     }
-    const __m256i start = F == WeightFormat::q4_0 ? _mm256_set1_epi32(activations.minus_8_sums[token]) : _mm256_setzero_si256();
-    return _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones));
+    for (int t = 0; t < Tokens; ++t) {
+      sums[t] = _mm256_madd_epi16(sums[t], ones);
+      if (F == WeightFormat::q4_0) sums[t] = _mm256_add_epi32(sums[t], _mm256_set1_epi32(activations.minus_8_sums[first + t]));
+    }
   }
 }
 
@@ -75,18 +89,20 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
   constexpr bool has_minimum = F == WeightFormat::q4_1;
   __m256 acc[Tokens][2] = {};
   for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel)
+#pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
+      __m256i sums[Tokens];
+      block_sums<F, Tokens>(weights + (has_minimum ? 64 : 32) + 32 * half, *panel, first, sums);
       const __m256 d = load_8_halves(weights + 16 * half);
       const __m256 m = has_minimum ? load_8_halves(weights + 32 + 16 * half) : __m256{};
-      const std::byte* quants = weights + (has_minimum ? 64 : 32) + 32 * half;
-#pragma GCC unroll 16
+#pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const __m256 sums = _mm256_cvtepi32_ps(block_sums<F>(quants, *panel, first + t));
-        acc[t][half] = _mm256_fmadd_ps(_mm256_mul_ps(sums, d), _mm256_set1_ps(panel->scale[first + t]), acc[t][half]);
+        const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t]), d);
+        acc[t][half] = _mm256_fmadd_ps(scaled, _mm256_set1_ps(panel->scale[first + t]), acc[t][half]);
         if (has_minimum) acc[t][half] = _mm256_fmadd_ps(m, _mm256_set1_ps(panel->scaled_sum[first + t]), acc[t][half]);
       }
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }
 
@@ -106,14 +122,14 @@ void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std
   __m256 acc[Tokens][2] = {};
   for (std::int64_t c = 0; c < cols; ++c, weights += 16 * sizeof(T)) {
     const __m256 low = load_8<T>(weights), high = load_8<T>(weights + 8 * sizeof(T));
-#pragma GCC unroll 16
+#pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
       const __m256 value = _mm256_set1_ps(x[t * x_stride + c]);
       acc[t][0] = _mm256_fmadd_ps(low, value, acc[t][0]);
       acc[t][1] = _mm256_fmadd_ps(high, value, acc[t][1]);
     }
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }
 

@@ -8,11 +8,9 @@
 namespace lmkit::kernels {
 namespace {
 
-// exp(x) within 2e-7 of its value for x in [-87, 88], which it is clamped to.
+// exp(x) within 3e-7 of its value, for x in [-87, 88].
 // exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln 2 / 2; exp(r) by its Taylor series.
 inline float exp_of(float x) noexcept {
-  x = x < 88.0f ? x : 88.0f;
-  x = x > -87.0f ? x : -87.0f;
   const float shifted = x * 1.44269504f + 0x1.8p23f;  // rounds to an integer, which then stands in the low bits
   const float n = shifted - 0x1.8p23f;
   const float r = (x - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f;  // ln 2 in two parts: n times the first is exact
@@ -46,7 +44,13 @@ void add(float* sum, const float* x, std::int64_t cols) noexcept {
 }
 
 void silu_mul(const float* __restrict gate, const float* __restrict up, float* __restrict out, std::int64_t cols) noexcept {
-  for (std::int64_t c = 0; c < cols; ++c) out[c] = gate[c] / (1.0f + exp_of(-gate[c])) * up[c];
+  constexpr int run = 64;
+  for (std::int64_t c = 0; c < cols; c += run) {
+    const int count = static_cast<int>(std::min<std::int64_t>(run, cols - c));
+    float exponent[run];  // a loop of its own: g++ 12 turns a clamp followed by exp_of into branches
+    for (int i = 0; i < count; ++i) exponent[i] = std::min(std::max(-gate[c + i], -87.0f), 88.0f);
+    for (int i = 0; i < count; ++i) out[c + i] = gate[c + i] / (1.0f + exp_of(exponent[i])) * up[c + i];
+  }
 }
 
 }  // namespace
