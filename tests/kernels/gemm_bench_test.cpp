@@ -4,12 +4,10 @@
 #include <lmkit/kernels/gemm.hpp>
 #include <lmkit/kernels/machine_limits.hpp>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
-#include "kernel_test.hpp"
+#include "kernel_bench.hpp"
 
 using namespace lmkit;
 using namespace lmkit::kernels;
@@ -30,23 +28,6 @@ constexpr Shape shapes[] = {
     {"q8_0", WeightFormat::q8_0, 4096, 4096},   {"q4_1", WeightFormat::q4_1, 4096, 4096}, {"bf16", WeightFormat::bf16, 2048, 2048},
     {"f16", WeightFormat::f16, 2048, 2048},     {"f32", WeightFormat::f32, 2048, 2048},
 };
-
-int bench_threads() {
-  const char* wish = std::getenv("LMKIT_BENCH_THREADS");
-  return wish ? std::max(1, std::atoi(wish)) : 2;
-}
-
-template <class Work>
-double seconds_of(Work work) {
-  double best = 1e30;
-  const auto start = std::chrono::steady_clock::now();
-  do {
-    const auto begin = std::chrono::steady_clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  } while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(300));
-  return best;
-}
 
 void bench_shape(const Shape& shape, double memory, double int8, double floats, Stream stream) {
   Random random;
