@@ -30,8 +30,10 @@ jinja::Value message_value(const ChatMessage& message) {
   };
   set(jinja::Text("role"), jinja::Value(jinja::Text(replace_invalid_utf8(message.role), true)));
   set(jinja::Text("content"), jinja::Value(jinja::Text(replace_invalid_utf8(message.content), true)));
-  if (!message.extra.empty())
-    for (const auto& [name, value] : parse_json(message.extra, "a message", boost::json::kind::object).dict()->members) set(name, value);
+  if (!message.extra.empty()) {
+    const jinja::Value extra = parse_json(message.extra, "a message", boost::json::kind::object);
+    for (const auto& [name, value] : extra.dict()->members) set(name, value);
+  }
   return jinja::Value::dict(std::move(members));
 }
 
@@ -71,9 +73,10 @@ RenderedChat ChatTemplate::render(std::span<const ChatMessage> messages, const C
   std::vector<jinja::Value> list;
   for (const ChatMessage& message : messages) list.push_back(message_value(message));
   jinja::Scope globals;
-  if (!options.variables.empty())
-    for (const auto& [name, value] : parse_json(options.variables, "the template's variables", boost::json::kind::object).dict()->members)
-      globals[name.bytes] = value;
+  if (!options.variables.empty()) {
+    const jinja::Value variables = parse_json(options.variables, "the template's variables", boost::json::kind::object);
+    for (const auto& [name, value] : variables.dict()->members) globals[name.bytes] = value;
+  }
   globals["messages"] = jinja::Value::list(std::move(list));
   globals["tools"] = options.tools.empty() ? jinja::Value() : parse_json(options.tools, "the list of tools", boost::json::kind::array);
   globals.try_emplace("documents");

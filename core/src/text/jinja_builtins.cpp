@@ -48,14 +48,20 @@ bool is_letter(char32_t c) {
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
-Text capitalized(const Text& text, bool each_word) {
+// A letter is upper case where it begins a word, which follows a character that `parts` words; otherwise lower case.
+template <class Parts>
+Text capitalized(const Text& text, Parts&& parts) {
   bool first = true;
   return text.with_bytes(map_characters(text.bytes, [&](char32_t c) {
     const char32_t out = first ? upper(c) : lower(c);
-    first = each_word && !is_letter(c);
+    first = parts(c);
     return out;
   }));
 }
+
+bool never(char32_t) { return false; }
+bool not_a_letter(char32_t c) { return !is_letter(c); }  // Python's str.title
+bool begins_title(char32_t c) { return is_python_space(c) || (c < 0x80 && std::string_view("-({[<").find(static_cast<char>(c)) != std::string_view::npos); }
 
 // Python's strip: of white space, or of the characters given.
 Text stripped(const Text& text, const Value& characters, bool left, bool right) {
@@ -363,8 +369,8 @@ const std::unordered_map<std::string_view, Filter>& filters() {
       {"count", [](Evaluator&, const Value& v, const Arguments&) { return size_of(v); }},
       {"upper", [](Evaluator&, const Value& v, const Arguments&) { return cased(v, upper); }},
       {"lower", [](Evaluator&, const Value& v, const Arguments&) { return cased(v, lower); }},
-      {"capitalize", [](Evaluator&, const Value& v, const Arguments&) { return Value(capitalized(to_text(v), false)); }},
-      {"title", [](Evaluator&, const Value& v, const Arguments&) { return Value(capitalized(to_text(v), true)); }},
+      {"capitalize", [](Evaluator&, const Value& v, const Arguments&) { return Value(capitalized(to_text(v), never)); }},
+      {"title", [](Evaluator&, const Value& v, const Arguments&) { return Value(capitalized(to_text(v), begins_title)); }},
       {"join",
        [](Evaluator& e, const Value& v, const Arguments& a) {
          const Value* name = a.find(1, "attribute");
@@ -506,8 +512,8 @@ const std::unordered_map<std::string_view, Method>& text_methods() {
        }},
       {"upper", [](Evaluator&, const Text& t, const Arguments&) { return Value(t.with_bytes(map_characters(t.bytes, upper))); }},
       {"lower", [](Evaluator&, const Text& t, const Arguments&) { return Value(t.with_bytes(map_characters(t.bytes, lower))); }},
-      {"capitalize", [](Evaluator&, const Text& t, const Arguments&) { return Value(capitalized(t, false)); }},
-      {"title", [](Evaluator&, const Text& t, const Arguments&) { return Value(capitalized(t, true)); }},
+      {"capitalize", [](Evaluator&, const Text& t, const Arguments&) { return Value(capitalized(t, never)); }},
+      {"title", [](Evaluator&, const Text& t, const Arguments&) { return Value(capitalized(t, not_a_letter)); }},
       {"replace",
        [](Evaluator& e, const Text& t, const Arguments& a) {
          return Value(replaced(e, t, want_text(a.get(0, "old", Value()), "replace"), want_text(a.get(1, "new", Value()), "replace"),

@@ -22,14 +22,14 @@ namespace lmkit {
 struct ChatMessage {
   std::string role;     // "system", "user", "assistant", "tool"
   std::string content;  // UTF-8
-  std::string extra;    // a JSON object of further members (tool_calls, …), which win over the two above; may be empty
+  std::string extra{};    // a JSON object of further members (tool_calls, …), which win over the two above; may be empty
 };
 
 struct ChatOptions {
   bool add_generation_prompt = true;  // end with the beginning of the assistant's turn
-  std::string tools;                  // a JSON array; empty: none
-  std::string variables;              // a JSON object of what else the template reads (enable_thinking, …); may be empty
-  std::optional<std::time_t> now;     // for strftime_now; the clock if not given
+  std::string tools{};                  // a JSON array; empty: none
+  std::string variables{};              // a JSON object of what else the template reads (enable_thinking, …); may be empty
+  std::optional<std::time_t> now{};     // for strftime_now; the clock if not given
 };
 
 struct RenderedChat {
