@@ -11,6 +11,7 @@
 
 #include <lmkit/kernels/cuda/affine_kv.hpp>
 #include <lmkit/kernels/cuda/kv_plain.hpp>
+#include <lmkit/kernels/cuda/prim.cuh>
 
 #include <cstdio>
 #include <cstring>
@@ -44,7 +45,7 @@ __global__ void random_kernel(std::uint16_t* out, std::size_t count, std::uint32
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
     z ^= z >> 31;
     const float u = (static_cast<float>(z >> 40) + 0.5f) * 0x1p-24f, w = static_cast<float>(z & 0xffffff) * 0x1p-24f;
-    out[n] = store_activation(spread * sqrtf(-2.f * logf(u)) * cospif(2.f * w), is_bf16);
+    out[n] = static_cast<std::uint16_t>(store2(spread * sqrtf(-2.f * logf(u)) * cospif(2.f * w), 0.f, is_bf16));
   }
 }
 

@@ -32,5 +32,11 @@ std::span<const KvKernels* const> affine_kv_kernels() noexcept {
   return tables;
 }
 
+// Instantiated where a .cu file says so, not wherever it is called.
+extern template std::span<const KvKernels* const> affine_kv_kernels<4, false>() noexcept;
+extern template std::span<const KvKernels* const> affine_kv_kernels<4, true>() noexcept;
+extern template std::span<const KvKernels* const> affine_kv_kernels<8, false>() noexcept;
+extern template std::span<const KvKernels* const> affine_kv_kernels<8, true>() noexcept;
+
 }  // namespace lmkit::kernels::cuda
 #endif

@@ -29,6 +29,7 @@ struct DecodeWorkspace {
   std::int32_t query_tiles;  // items of one key/value head
   std::int32_t columns;      // queries of an item
   std::int64_t slots_at;     // bytes
+  bool overlap;              // the merge may start while decode ends
 };
 
 // The launches of one codec at one head_dim. Functions return a cudaError_t; 0 is success.

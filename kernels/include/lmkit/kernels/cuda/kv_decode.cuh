@@ -32,6 +32,7 @@ struct DecodeParams {
   std::int32_t query_tiles;   // items of one key/value head
   std::int32_t all_workers;   // warps of the grid
   std::int32_t slot_columns;  // queries a slot has room for
+  bool overlap;               // the merge may start while decode ends
   float* slots;               // (slots, slot_columns, head_dim + 2): out, maximum, sum
   std::int32_t* step_starts;  // (sequences + 1) written by the first block for the merge
 };
@@ -100,54 +101,67 @@ struct StepPlace {
 };
 
 // starts: (sequences + 1) in shared memory; the sequence is the last whose line begins at or before `at`.
-__device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequences, int items, std::int64_t at) {
+__device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequences, int items, int at) {
   int low = 0, high = sequences;  // starts[low] * items <= at < starts[high] * items
   while (high - low > 1) {
     const int middle = (low + high) / 2;
-    (static_cast<std::int64_t>(starts[middle]) * items <= at ? low : high) = middle;
+    (starts[middle] * items <= at ? low : high) = middle;
   }
-  const int steps = starts[low + 1] - starts[low];
-  const int rest = static_cast<int>(at - static_cast<std::int64_t>(starts[low]) * items);
+  const int steps = starts[low + 1] - starts[low], rest = at - starts[low] * items;
   return {low, rest / steps, rest % steps, steps};
 }
 
-// Issues the copies of one step after another, some steps ahead of their use.
+// Issues the copies of one step after another, some steps ahead of their use. Steps of one page follow each other in
+// memory, so what a step costs beside its copies is a pointer and a count.
 template <class Shape>
 struct StepLoader {
   const DecodeParams& p;
   const std::int32_t* starts;
   int items, lane;
-  std::int64_t at, end;
-  StepPlace place;
-  int kv_head, first, window_page;
-  int page_ids;  // lane l: the id of page window_page + l
+  int at, end;                           // steps of the line
+  int left = 0;                          // of them behind `source`
+  const std::byte* source = nullptr;     // this lane's next 16 bytes
+  int item_left = 0, page = 0;
+  int window_page = 0, page_ids = 0;     // lane l: the id of page window_page + l
+  const std::int32_t* table = nullptr;   // of the item's sequence
+  int pages = 0;
+  std::int64_t head_at = 0;              // bytes from a block to the item's head
 
-  __device__ __forceinline__ void load_pages(int page) {
-    const int length = p.view.kv_lengths[place.sequence];
-    const int pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
+  __device__ __forceinline__ void load_page_ids() {
     window_page = page;
-    page_ids = page + lane < pages ? p.view.block_tables[place.sequence * p.view.block_table_stride + page + lane] : 0;
+    page_ids = page + lane < pages ? table[page + lane] : 0;
   }
-  __device__ __forceinline__ void enter_item() {
-    place = locate(starts, p.view.sequences, items, at);
-    kv_head = place.item / p.query_tiles;
-    first = first_step(p.view.kv_lengths[place.sequence], p.window, Shape::step_tokens);
-    load_pages((first + place.step) * Shape::step_tokens / p.view.block_tokens);
+  __device__ __forceinline__ void next_page() {
+    const int page_steps = p.view.block_tokens / Shape::step_tokens;
+    int skip = 0;  // steps of the page before this one
+    if (item_left == 0) {
+      const StepPlace place = locate(starts, p.view.sequences, items, at);
+      const int length = p.view.kv_lengths[place.sequence];
+      const int step = first_step(length, p.window, Shape::step_tokens) + place.step;
+      table = p.view.block_tables + place.sequence * p.view.block_table_stride;
+      pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
+      head_at = std::int64_t{place.item / p.query_tiles} * (p.view.block_tokens / tile_tokens) * Shape::Stored::bytes;
+      item_left = min(place.steps - place.step, end - at);
+      page = step / page_steps;
+      skip = step % page_steps;
+      load_page_ids();
+    } else if (++page == window_page + warp_size) {
+      load_page_ids();
+    }
+    const int block = __shfl_sync(full_warp, page_ids, page - window_page);
+    source = p.view.pages + block * p.view.block_stride + head_at + skip * Shape::stage_bytes + 16 * lane;
+    left = min(page_steps - skip, item_left);
+    item_left -= left;
   }
   // Copies the next step, if there is one, to a stage; always closes a group.
   __device__ __forceinline__ void issue(std::uint32_t stage) {
     if (at < end) {
-      if (place.step == place.steps) enter_item();
-      const int token = (first + place.step) * Shape::step_tokens;
-      const int page = token / p.view.block_tokens, slot = token % p.view.block_tokens;
-      if (page >= window_page + warp_size) load_pages(page);
-      const int block = __shfl_sync(full_warp, page_ids, page - window_page);
-      const std::byte* source = p.view.tile(block, kv_head, slot / tile_tokens, Shape::Stored::bytes);
+      if (left == 0) next_page();
 #pragma unroll
       for (int n = 0; n < Shape::stage_bytes; n += 16 * warp_size)
-        if (n + 16 * warp_size <= Shape::stage_bytes || n + 16 * lane < Shape::stage_bytes)
-          copy16_async(stage + n + 16 * lane, source + n + 16 * lane);
-      ++place.step;
+        if (n + 16 * warp_size <= Shape::stage_bytes || n + 16 * lane < Shape::stage_bytes) copy16_async(stage + n + 16 * lane, source + n);
+      source += Shape::stage_bytes;
+      --left;
       ++at;
     }
     commit_copies();
@@ -165,15 +179,12 @@ struct DecodeItem {
   static constexpr int groups = Tile::folded ? Tile::groups : 1;
   static constexpr int group_depth = depth / groups;
   static constexpr int tiles = DecodeShape<Codec, head_dim, tiles_of_8>::tiles;
-  static constexpr std::uint32_t ones = 0x3c003c00u;
 
   std::uint32_t q[tiles_of_8][depth][2];
   float logit_scale;                            // times a score: what exp2 or tanh is given
-  float offsets[groups][tiles_of_8][2];         // sum of offset_d q_d
-  float q_sums[groups][tiles_of_8][2];
+  float q_sums[groups][tiles_of_8][2];          // times the bias, or -zero times the scale
   float out[tiles_of_8][depth][4];
   float maximum[tiles_of_8][2], sum[tiles_of_8][2];  // sum: over this lane's tokens
-  float weights[groups][tiles_of_8][4];         // sum of the rounded weights
   float bias[groups][tiles_of_8][2];            // sum of p_t value_bias_t over this lane's tokens
 
   // Loads the queries first .. first + count - 1 of a token; further columns are 0.
@@ -197,8 +208,8 @@ struct DecodeItem {
     if constexpr (Tile::folded) {  // a power of two brings the queries into half precision's range, exactly
       largest = max_over_columns(max_over_rows(largest));
       const int exponent = largest > 0.f ? min(max(ilogbf(largest), -100), 100) : 0;
-      shrink = exp2f(static_cast<float>(7 - exponent));
-      logit_scale *= exp2f(static_cast<float>(exponent - 7));
+      shrink = exp2f(static_cast<float>(11 - exponent));
+      logit_scale *= exp2f(static_cast<float>(exponent - 11)) * Un::even_unit;
     }
 #pragma unroll
     for (int n = 0; n < tiles_of_8; ++n) {
@@ -208,25 +219,19 @@ struct DecodeItem {
         Un::template query<T>(scaled, q[n][k][0], q[n][k][1]);
       }
       if constexpr (Tile::folded) {
-        const std::uint32_t even = pack2<T>(Un::even_offset + Un::zero, Un::even_offset + Un::zero);
-        const std::uint32_t odd = pack2<T>(Un::odd_offset + Un::zero, Un::odd_offset + Un::zero);
         for (int r = 0; r < groups; ++r) {
-          float offset[4] = {}, total[4] = {};
-          for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
-            mma<T>(offset, even, even, odd, odd, q[n][k][0], q[n][k][1]);
-            mma<T>(total, ones, ones, ones, ones, q[n][k][0], q[n][k][1]);
-          }
-          offsets[r][n][0] = offset[0], offsets[r][n][1] = offset[1];
-          q_sums[r][n][0] = total[0], q_sums[r][n][1] = total[1];
+          float total[4] = {};
+          for (int k = r * group_depth; k < (r + 1) * group_depth; ++k)
+            mma<T>(total, Un::low_ones, Un::low_ones, Un::high_ones, Un::high_ones, q[n][k][0], q[n][k][1]);
+          constexpr float unit = (Tile::symmetric() ? -Un::zero : 1.f) / Un::even_unit;
+          q_sums[r][n][0] = total[0] * unit, q_sums[r][n][1] = total[1] * unit;
         }
       }
       for (int c = 0; c < 2; ++c) maximum[n][c] = -1e30f, sum[n][c] = 0.f;
       for (int k = 0; k < depth; ++k)
         for (int c = 0; c < 4; ++c) out[n][k][c] = 0.f;
-      for (int r = 0; r < groups; ++r) {
-        for (int c = 0; c < 4; ++c) weights[r][n][c] = 0.f;
+      for (int r = 0; r < groups; ++r)
         for (int c = 0; c < 2; ++c) bias[r][n][c] = 0.f;
-      }
     }
   }
 
@@ -252,8 +257,8 @@ struct DecodeItem {
           float x = even[n][c] + odd[n][c];
           if constexpr (Tile::folded) {
             const TokenScales& token = c < 2 ? low : high;
-            x = (x - offsets[r][n][c % 2]) * (token.key_scale * logit_scale);
-            if constexpr (!Tile::symmetric()) x = fmaf(token.key_bias * logit_scale, q_sums[r][n][c % 2], x);
+            if constexpr (Tile::symmetric()) x = (x + q_sums[r][n][c % 2]) * (token.key_scale * logit_scale);
+            else x = fmaf(token.key_scale * logit_scale, x, token.key_bias * logit_scale * q_sums[r][n][c % 2]);
           } else {
             x *= logit_scale;
           }
@@ -312,10 +317,7 @@ struct DecodeItem {
           maximum[n][c] = larger[n][c];
           sum[n][c] *= shrink;
           for (int k = 0; k < depth; ++k) out[n][k][c] *= shrink, out[n][k][c + 2] *= shrink;
-          for (int r = 0; r < groups; ++r) {
-            weights[r][n][c] *= shrink, weights[r][n][c + 2] *= shrink;
-            bias[r][n][c] *= shrink;
-          }
+          for (int r = 0; r < groups; ++r) bias[r][n][c] *= shrink;
         }
     }
 #pragma unroll
@@ -344,9 +346,9 @@ struct DecodeItem {
           const float w0 = low.value_scale * weight_gain, w1 = high.value_scale * weight_gain;
           b[n][0] = transpose8x8(pack2<T>(p[n][0] * w0, p[n][1] * w0));
           b[n][1] = transpose8x8(pack2<T>(p[n][2] * w1, p[n][3] * w1));
-          mma<T>(weights[r][n], ones, ones, ones, ones, b[n][0], b[n][1]);
-          if constexpr (!Tile::symmetric())
-            for (int c = 0; c < 2; ++c) bias[r][n][c] += p[n][c] * low.value_bias + p[n][c + 2] * high.value_bias;
+          const float b0 = Tile::symmetric() ? low.value_scale * -Un::zero : low.value_bias;
+          const float b1 = Tile::symmetric() ? high.value_scale * -Un::zero : high.value_bias;
+          for (int c = 0; c < 2; ++c) bias[r][n][c] += p[n][c] * b0 + p[n][c + 2] * b1;
         } else {
           b[n][0] = transpose8x8(pack2<T>(p[n][0], p[n][1]));
           b[n][1] = transpose8x8(pack2<T>(p[n][2], p[n][3]));
@@ -370,7 +372,7 @@ struct DecodeItem {
       for (int c = 0; c < 2; ++c) {
         const float total = sum_over_rows(sum[n][c]);
         float shift[groups];
-        for (int r = 0; r < groups; ++r) shift[r] = Tile::symmetric() ? 0.f : sum_over_rows(bias[r][n][c]);
+        for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_rows(bias[r][n][c]) : 0.f;
         const int query = n * 8 + 2 * i + c;
         if (query >= count) continue;
         float* row = slot + query * (head_dim + 2);
@@ -378,9 +380,8 @@ struct DecodeItem {
         for (int k = 0; k < depth; ++k) {
           float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);  // dimensions 2g and 2g + 1 of the fragment
           if constexpr (Tile::folded) {
-            const int r = k / group_depth;
-            o.x = (o.x - (Un::even_offset + Un::zero) * weights[r][n][c]) * (1.f / weight_gain) + shift[r];
-            o.y = (o.y - (Un::odd_offset + Un::zero) * weights[r][n][c]) * (1.f / weight_gain) + shift[r];
+            o.x = o.x * (Un::even_unit / weight_gain) + shift[k / group_depth];
+            o.y = o.y * (Un::odd_unit / weight_gain) + shift[k / group_depth];
           }
           *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = o;
         }
@@ -401,19 +402,19 @@ __global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>
   auto* starts = reinterpret_cast<std::int32_t*>(shared + Shape::warps * Shape::warp_bytes);
 
   scan_steps<Shape::warps * warp_size>(p.view, p.window, Shape::step_tokens, starts);
+  start_dependents();
   const int sequences = p.view.sequences;
   if (blockIdx.x == 0)
     for (int s = threadIdx.x; s <= sequences; s += Shape::warps * warp_size) p.step_starts[s] = starts[s];
 
   const int items = p.view.kv_heads * p.query_tiles;
-  const KvSplit split = KvSplit::of(p.all_workers, static_cast<std::int64_t>(starts[sequences]) * items, items);
+  const KvSplit split = KvSplit::of(p.all_workers, starts[sequences] * items);
   const int worker = warp * gridDim.x + blockIdx.x;  // neighbours on the line run on different multiprocessors
-  const std::int64_t end = split.begin(worker + 1);
-  std::int64_t at = split.begin(worker);
+  const int end = split.begin(worker + 1);
+  int at = split.begin(worker);
   if (at >= end) return;
 
   StepLoader<Shape> loader{p, starts, items, lane, at, end};
-  loader.enter_item();
   const std::uint32_t stages_at = shared_address(stages);
   int fill = 0, use = 0;  // stage indices
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
@@ -425,7 +426,7 @@ __global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>
     const int first = p.view.first_query(kv_head) + columns_from;
     const int count = min(p.view.first_query(kv_head + 1) - first, Shape::columns);
     const int length = p.view.kv_lengths[place.sequence];
-    const int steps = static_cast<int>(min(static_cast<std::int64_t>(place.steps - place.step), end - at));
+    const int steps = min(place.steps - place.step, end - at);
     int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
     const int low = p.window > 0 ? length - p.window : 0;
 
@@ -459,29 +460,31 @@ __global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>
   wait_copies<0>();
 }
 
-inline constexpr int merge_threads = 128;
+inline constexpr int most_merge_warps = 16;
 
 // One block a (query head, sequence): out = sum over parts of 2^(maximum - overall) out / sum of the same sums.
+// Threads: (32, warps); dynamic shared memory: (warps, head_dim + 1) floats. Starts while decode still runs.
 template <int head_dim>
-__global__ void __launch_bounds__(merge_threads) merge_kernel(const DecodeParams p, const int columns) {
+__global__ void __launch_bounds__(warp_size* most_merge_warps) merge_kernel(const DecodeParams p, const int columns) {
+  extern __shared__ float rows[];
   const KvView& view = p.view;
-  const int head = blockIdx.x, s = blockIdx.y, thread = threadIdx.x;
-  const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
-  if (steps == 0) return;
+  const int head = blockIdx.x, s = blockIdx.y, lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
   const int items = view.kv_heads * p.query_tiles;
-  const KvSplit split = KvSplit::of(p.all_workers, static_cast<std::int64_t>(p.step_starts[view.sequences]) * items, items);
   const int kv_head = (head + view.group_offset) / view.group_size, query = head - view.first_query(kv_head);
   const int item = kv_head * p.query_tiles + query / columns;
-  const std::int64_t at = static_cast<std::int64_t>(begin) * items + static_cast<std::int64_t>(item) * steps;
+  wait_for_prerequisites();
+  const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
+  if (steps == 0) return;
+  const KvSplit split = KvSplit::of(p.all_workers, p.step_starts[view.sequences] * items);
+  const int at = begin * items + item * steps;
   const int first = split.worker_of(at), last = split.worker_of(at + steps - 1);
   const auto part = [&](int worker) {
     const std::int64_t slot = first == last ? KvSlots::of_item(p.all_workers, s * items + item) : KvSlots::of_part(worker, worker == first);
     return p.slots + (slot * p.slot_columns + query % columns) * (head_dim + 2);
   };
 
-  // every warp takes every fourth part; each thread some dimensions
-  constexpr int warps = merge_threads / warp_size, share = (head_dim + warp_size - 1) / warp_size;
-  const int lane = thread % warp_size, warp = thread / warp_size;
+  // every warp takes every warps-th part, every lane every 32nd dimension
+  constexpr int share = (head_dim + warp_size - 1) / warp_size;
   float largest = -INFINITY;
   for (int w = first + lane; w <= last; w += warp_size) largest = fmaxf(largest, part(w)[head_dim]);
   largest = max_over_columns(max_over_rows(largest));
@@ -495,19 +498,20 @@ __global__ void __launch_bounds__(merge_threads) merge_kernel(const DecodeParams
     for (int d = 0; d < share; ++d)
       if (d * warp_size + lane < head_dim) out[d] += factor * row[d * warp_size + lane];
   }
-  __shared__ float rows[warps][head_dim], totals[warps];
+  float* mine = rows + warp * (head_dim + 1);
 #pragma unroll
   for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) rows[warp][d * warp_size + lane] = out[d];
-  if (lane == 0) totals[warp] = total;
+    if (d * warp_size + lane < head_dim) mine[d * warp_size + lane] = out[d];
+  if (lane == 0) mine[head_dim] = total;
   __syncthreads();
   if (warp > 0) return;
-  const float scale = 1.f / (totals[0] + totals[1] + totals[2] + totals[3]);
-  for (int d = lane; d < head_dim; d += warp_size) rows[0][d] = (rows[0][d] + rows[1][d] + rows[2][d] + rows[3][d]) * scale;
+  for (int d = lane; d <= head_dim; d += warp_size)
+    for (int w = 1; w < warps; ++w) rows[d] += rows[w * (head_dim + 1) + d];
   __syncwarp();
-  if (view.hadamard) hadamard_warp<head_dim>(rows[0], lane);
+  const float scale = 1.f / rows[head_dim];
+  if (view.hadamard) hadamard_warp<head_dim>(rows, lane);
   auto* target = reinterpret_cast<std::uint32_t*>(p.out + view.query_starts[s] * p.out_stride + head * head_dim);
-  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[0][2 * d], rows[0][2 * d + 1], view.is_bf16);
+  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[2 * d] * scale, rows[2 * d + 1] * scale, view.is_bf16);
 }
 
 }  // namespace lmkit::kernels::cuda

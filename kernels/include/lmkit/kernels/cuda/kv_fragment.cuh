@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the words of a tile to tensor-core fragments, and what the unpacking adds to every code.
+// From the words of a tile to tensor-core fragments.
 //
-// A code becomes a half by putting its bits under a fixed exponent: 0x6400 | c is 1024 + c, and 0x5400 with the code four
-// bits higher is 64 + c. Nothing is subtracted from an element; the constant leaves the dot product like the codec's bias:
-//     sum_d q_d (offset_d + c_d) = q.c + sum_d offset_d q_d          one number a query
-//     sum_t w_t (offset + c_t)   = w.c + offset sum_t w_t            one number a query and tile
-// so 8 codes cost 5 instructions at 4 bits (4 LOP3, a shift) and 4 codes cost 2 (PRMT) at 8 bits.
+// A code is given to the tensor core as it is: under zero bits it reads as a subnormal half, c 2^-24, or c 2^-20 four bits
+// higher, and subnormals multiply exactly at full speed. So 8 codes of 4 bits cost 5 instructions (4 LOP3, a shift), 4 codes
+// of 8 bits cost 2 (PRMT), and nothing has to be taken off an element or a sum afterwards; the powers of two go into the
+// queries, the softmax scale and the last step of the values.
 #pragma once
 
 #include <lmkit/kernels/cuda/kv_tile.cuh>
@@ -18,30 +17,23 @@ struct Fragment {
   std::uint32_t a0, a1, a2, a3;
 };
 
-// (x & mask) | magic
-__device__ __forceinline__ std::uint32_t under_exponent(std::uint32_t x, std::uint32_t mask, std::uint32_t magic) {
-  std::uint32_t y;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "r"(mask), "r"(magic));
-  return y;
-}
-
 template <class Tile>
 struct Unpack {
   static constexpr int bits = Tile::bits();
-  // Added to codes of even and of odd dimensions; a symmetric codec's zero point is part of it.
+  // The code that stands for 0 where the codec is symmetric: its bias is -zero times the scale.
   static constexpr float zero = Tile::folded && Tile::symmetric() ? 1 << (bits - 1) : 0;
-  static constexpr float even_offset = bits == 16 ? 0.f : 1024.f;
-  static constexpr float odd_offset = bits == 16 ? 0.f : bits == 4 ? 64.f : 1024.f;
+  // What a code of an even and of an odd dimension must be multiplied by.
+  static constexpr float even_unit = bits == 16 ? 1.f : 0x1p24f;
+  static constexpr float odd_unit = bits == 4 ? 0x1p20f : even_unit;
 
   // words: the fragment_words words of one fragment
   __device__ __forceinline__ static Fragment keys(const std::uint32_t* words) {
     if constexpr (bits == 4) {
       const std::uint32_t x = words[0], y = x >> 8;  // token g; token g + 8
-      return {under_exponent(x, 0x000f000fu, 0x64006400u), under_exponent(y, 0x000f000fu, 0x64006400u),
-              under_exponent(x, 0x00f000f0u, 0x54005400u), under_exponent(y, 0x00f000f0u, 0x54005400u)};
+      return {x & 0x000f000fu, y & 0x000f000fu, x & 0x00f000f0u, y & 0x00f000f0u};
     } else if constexpr (bits == 8) {
-      return {__byte_perm(words[0], 0x64646464u, 0x4140), __byte_perm(words[1], 0x64646464u, 0x4140),
-              __byte_perm(words[0], 0x64646464u, 0x4342), __byte_perm(words[1], 0x64646464u, 0x4342)};
+      return {__byte_perm(words[0], 0, 0x4140), __byte_perm(words[1], 0, 0x4140), __byte_perm(words[0], 0, 0x4342),
+              __byte_perm(words[1], 0, 0x4342)};
     } else {
       return {words[0], words[1], words[2], words[3]};
     }
@@ -50,23 +42,26 @@ struct Unpack {
   __device__ __forceinline__ static Fragment values(const std::uint32_t* words) {
     if constexpr (bits == 4) {
       const std::uint32_t x = words[0], y = x >> 8;  // tokens 2i 2i+1; tokens 2i+8 2i+9
-      return {under_exponent(x, 0x000f000fu, 0x64006400u), under_exponent(x, 0x00f000f0u, 0x54005400u),
-              under_exponent(y, 0x000f000fu, 0x64006400u), under_exponent(y, 0x00f000f0u, 0x54005400u)};
-    } else if constexpr (bits == 8) {
-      return {__byte_perm(words[0], 0x64646464u, 0x4140), __byte_perm(words[1], 0x64646464u, 0x4140),
-              __byte_perm(words[0], 0x64646464u, 0x4342), __byte_perm(words[1], 0x64646464u, 0x4342)};
+      return {x & 0x000f000fu, x & 0x00f000f0u, y & 0x000f000fu, y & 0x00f000f0u};
     } else {
-      return {words[0], words[1], words[2], words[3]};
+      return keys(words);
     }
   }
 
   // Of the four queries' dimensions 4i .. 4i+3: which belong to columns 2i 2i+1, the rest to 2i+8 2i+9.
   template <class T>
   __device__ __forceinline__ static void query(const float (&x)[4], std::uint32_t& low, std::uint32_t& high) {
-    constexpr bool interleaved = bits == 4;
-    low = pack2<T>(x[0], interleaved ? x[2] : x[1]);
-    high = pack2<T>(interleaved ? x[1] : x[2], x[3]);
+    if constexpr (bits == 4) {
+      constexpr float odd = odd_unit / even_unit;
+      low = pack2<T>(x[0], x[2]);
+      high = pack2<T>(x[1] * odd, x[3] * odd);
+    } else {
+      low = pack2<T>(x[0], x[1]);
+      high = pack2<T>(x[2], x[3]);
+    }
   }
+  // Multiplied with fragments of queries, these give even_unit sum(q): 1 for the low columns, what query() took off the high.
+  static constexpr std::uint32_t low_ones = 0x3c003c00u, high_ones = bits == 4 ? 0x4c004c00u : 0x3c003c00u;
 };
 
 // A lane's words of a tile's keys or values.
@@ -80,7 +75,7 @@ __device__ __forceinline__ void load_tile_words(const std::byte* part, int lane,
   }
 }
 
-// scale and bias of keys and values of one token
+// scale and bias of keys and values of one token; biases are 0 where the codec is symmetric
 struct TokenScales {
   float key_scale, key_bias, value_scale, value_bias;
 };

@@ -15,6 +15,8 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 namespace lmkit::kernels::cuda {
 
 // Copies the layer parts of blocks: one block of threads for every 16 KiB.
@@ -60,6 +62,9 @@ struct KvLaunches {
     if (const int error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, Shape::warps * warp_size, Shape::shared_bytes(256)))
       return error;
     if (blocks == 0) return cudaErrorInvalidConfiguration;
+    int major = 0;
+    if (const int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
+    decode.overlap = major >= 9;
     decode.all_workers = multiprocessors * blocks * Shape::warps;
     decode.columns = Shape::columns;
     return 0;
@@ -87,7 +92,7 @@ struct KvLaunches {
     p.rope_table = reinterpret_cast<const float2*>(args.rope_table);
     const int rows = view.query_heads + 2 * view.kv_heads;
     const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
-    append_kernel<Codec, head_dim><<<grid, append_threads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    append_kernel<Codec, head_dim><<<grid, append_rows * warp_size, 0, static_cast<cudaStream_t>(stream)>>>(p);
     return cudaGetLastError();
   }
 
@@ -98,8 +103,21 @@ struct KvLaunches {
     decode_kernel<Codec, head_dim, tiles_of_8, T>
         <<<p.all_workers / Shape::warps, Shape::warps * warp_size, Shape::shared_bytes(p.view.sequences), on>>>(p);
     if (const int error = cudaGetLastError()) return error;
-    merge_kernel<head_dim><<<dim3(p.view.query_heads, p.view.sequences), merge_threads, 0, on>>>(p, Shape::columns);
-    return cudaGetLastError();
+
+    // a warp for every fourth of the parts that an item may be in
+    const int items = p.view.sequences * p.view.kv_heads * p.query_tiles;
+    const int warps = std::clamp(p.all_workers / (4 * items), 1, most_merge_warps);
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(p.view.query_heads, p.view.sequences);
+    config.blockDim = dim3(warp_size, warps);
+    config.dynamicSmemBytes = warps * (head_dim + 1) * sizeof(float);
+    config.stream = on;
+    config.attrs = &overlap;
+    config.numAttrs = p.overlap ? 1 : 0;
+    return cudaLaunchKernelEx(&config, merge_kernel<head_dim>, p, Shape::columns);
   }
 
   static int attend(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept {
@@ -113,6 +131,7 @@ struct KvLaunches {
     d.soft_cap = args.soft_cap;
     d.window = args.window;
     d.query_tiles = decode.query_tiles;
+    d.overlap = decode.overlap;
     d.all_workers = decode.all_workers;
     d.slot_columns = decode.columns;
     d.step_starts = static_cast<std::int32_t*>(args.workspace);

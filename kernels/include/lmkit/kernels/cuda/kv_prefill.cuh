@@ -35,12 +35,14 @@ struct PrefillShape {
   static constexpr int row_tiles = head_dim <= 128 && (!Stored::folded || Stored::groups == 1) ? 2 : 1;
   static constexpr int warp_rows = 16 * row_tiles;
   static constexpr int rows = warps * warp_rows;
-  static constexpr int tiles = 4;
+  static constexpr int stage_tiles = 4;
+  static constexpr int stage_tokens = stage_tiles * tile_tokens;
+  static constexpr int stage_bytes = stage_tiles * Stored::bytes;
+  static constexpr int tiles = 2;  // that meet the softmax together
   static constexpr int step_tokens = tiles * tile_tokens;
-  static constexpr int stage_bytes = tiles * Stored::bytes;
   static constexpr int stages = 2;
   static constexpr int query_bytes = rows * head_dim * 2;
-  static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
+  static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? stage_tiles * 4 * tile_tokens * head_dim : 0;
   static constexpr int shared_bytes = query_bytes + stages * stage_bytes + expanded_bytes;
 };
 
@@ -56,16 +58,15 @@ struct PrefillRows {
   static constexpr int depth = head_dim / 16;
   static constexpr int groups = Tile::folded ? Tile::groups : 1;
   static constexpr int group_depth = depth / groups;
-  static constexpr std::uint32_t ones = 0x3c003c00u;
   using Scores = float[row_tiles][2 * tiles][4];  // C fragments: columns are tokens
 
   uint4* q;               // (row_tiles, depth, 32 lanes) A fragments in shared memory
   float score_to_logit;   // what a score still lacks when exp2 sees it
   float logit_scale;
-  float offsets[groups][row_tiles][2], q_sums[groups][row_tiles][2];
+  float q_sums[groups][row_tiles][2];  // as in decode
   float out[row_tiles][2 * depth][4];  // column 2i of fragment pair k: dimensions 16k + 4i, 4i+1 | 4i+2, 4i+3
   float maximum[row_tiles][2], sum[row_tiles][2];
-  float weights[groups][row_tiles][4], bias[groups][row_tiles][2];
+  float bias[groups][row_tiles][2];
 
   // The lane's four values of dimensions 16 k + 4 i of query token `row`; 0 beyond the sequence's tokens.
   __device__ __forceinline__ static void load_query(const PrefillParams& p, const std::uint16_t* head_q, int row, int tokens, int at,
@@ -90,14 +91,14 @@ struct PrefillRows {
         }
       largest = max_over_columns(max_over_rows(largest));
       const int exponent = largest > 0.f ? min(max(ilogbf(largest), -100), 100) : 0;
-      shrink = exp2f(static_cast<float>(7 - exponent));
-      logit_scale *= exp2f(static_cast<float>(exponent - 7));
+      shrink = exp2f(static_cast<float>(11 - exponent));
+      logit_scale *= exp2f(static_cast<float>(exponent - 11)) * Un::even_unit;
     }
     score_to_logit = Tile::folded || p.soft_cap > 0.f ? 1.f : logit_scale;
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m) {
       for (int r = 0; r < groups; ++r) {
-        float offset[4] = {}, total[4] = {};
+        float total[4] = {};
         for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
           uint4 a;
           load_query(p, head_q, first_row + m * 16 + g, tokens, k * 16 + 4 * i, x);
@@ -107,22 +108,16 @@ struct PrefillRows {
           for (float& value : x) value *= shrink;
           Un::template query<T>(x, a.y, a.w);
           q[(m * depth + k) * warp_size + lane] = a;
-          if constexpr (Tile::folded) {
-            mma<T>(offset, a.x, a.y, a.z, a.w, pack2<T>(Un::even_offset + Un::zero, Un::even_offset + Un::zero),
-                   pack2<T>(Un::odd_offset + Un::zero, Un::odd_offset + Un::zero));
-            mma<T>(total, a.x, a.y, a.z, a.w, ones, ones);
-          }
+          if constexpr (Tile::folded) mma<T>(total, a.x, a.y, a.z, a.w, Un::low_ones, Un::high_ones);
         }
-        offsets[r][m][0] = offset[0], offsets[r][m][1] = offset[2];
-        q_sums[r][m][0] = total[0], q_sums[r][m][1] = total[2];
+        constexpr float unit = (Tile::symmetric() ? -Un::zero : 1.f) / Un::even_unit;
+        q_sums[r][m][0] = total[0] * unit, q_sums[r][m][1] = total[2] * unit;
       }
       for (int c = 0; c < 2; ++c) maximum[m][c] = -1e30f, sum[m][c] = 0.f;
       for (int k = 0; k < 2 * depth; ++k)
         for (int c = 0; c < 4; ++c) out[m][k][c] = 0.f;
-      for (int r = 0; r < groups; ++r) {
-        for (int c = 0; c < 4; ++c) weights[r][m][c] = 0.f;
+      for (int r = 0; r < groups; ++r)
         for (int c = 0; c < 2; ++c) bias[r][m][c] = 0.f;
-      }
     }
   }
 
@@ -165,8 +160,9 @@ struct PrefillRows {
             for (int c = 0; c < 4; ++c) {
               float x = raw[m][2 * t + h][c];
               if constexpr (Tile::folded) {
-                x = (x - offsets[r][m][c / 2]) * (token[h][c % 2].key_scale * logit_scale);
-                if constexpr (!Tile::symmetric()) x = fmaf(token[h][c % 2].key_bias * logit_scale, q_sums[r][m][c / 2], x);
+                const TokenScales& of = token[h][c % 2];
+                if constexpr (Tile::symmetric()) x = (x + q_sums[r][m][c / 2]) * (of.key_scale * logit_scale);
+                else x = fmaf(of.key_scale * logit_scale, x, of.key_bias * logit_scale * q_sums[r][m][c / 2]);
               }
               s[m][2 * t + h][c] = r == 0 ? x : s[m][2 * t + h][c] + x;
             }
@@ -232,10 +228,7 @@ struct PrefillRows {
           sum[m][h] *= shrink;
 #pragma unroll
           for (int k = 0; k < 2 * depth; ++k) out[m][k][2 * h] *= shrink, out[m][k][2 * h + 1] *= shrink;
-          for (int r = 0; r < groups; ++r) {
-            weights[r][m][2 * h] *= shrink, weights[r][m][2 * h + 1] *= shrink;
-            bias[r][m][h] *= shrink;
-          }
+          for (int r = 0; r < groups; ++r) bias[r][m][h] *= shrink;
         }
         const float shift = -larger * score_to_logit;
 #pragma unroll
@@ -264,16 +257,15 @@ struct PrefillRows {
             const float w0 = token[h][0].value_scale * weight_gain, w1 = token[h][1].value_scale * weight_gain;
             a[m][2 * h] = pack2<T>(x[0] * w0, x[1] * w1);
             a[m][2 * h + 1] = pack2<T>(x[2] * w0, x[3] * w1);
-            if constexpr (!Tile::symmetric()) {
-              bias[r][m][0] += x[0] * token[h][0].value_bias + x[1] * token[h][1].value_bias;
-              bias[r][m][1] += x[2] * token[h][0].value_bias + x[3] * token[h][1].value_bias;
-            }
+            const float b0 = Tile::symmetric() ? token[h][0].value_scale * -Un::zero : token[h][0].value_bias;
+            const float b1 = Tile::symmetric() ? token[h][1].value_scale * -Un::zero : token[h][1].value_bias;
+            bias[r][m][0] += x[0] * b0 + x[1] * b1;
+            bias[r][m][1] += x[2] * b0 + x[3] * b1;
           } else {
             a[m][2 * h] = pack2<T>(x[0], x[1]);
             a[m][2 * h + 1] = pack2<T>(x[2], x[3]);
           }
         }
-        if constexpr (Tile::folded) mma<T>(weights[r][m], a[m][0], a[m][1], a[m][2], a[m][3], ones, ones);
       }
 #pragma unroll
       for (int k = r * group_depth; k < (r + 1) * group_depth; ++k) {
@@ -297,7 +289,7 @@ struct PrefillRows {
         const int row = first_row + m * 16 + h * 8 + g;
         const float scale = 1.f / sum_over_columns(sum[m][h]);
         float shift[groups];
-        for (int r = 0; r < groups; ++r) shift[r] = Tile::symmetric() ? 0.f : sum_over_columns(bias[r][m][h]);
+        for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_columns(bias[r][m][h]) : 0.f;
         float* turned = reinterpret_cast<float*>(q);  // (8, head_dim): the queries are no longer needed
         __syncwarp();
 #pragma unroll
@@ -306,11 +298,7 @@ struct PrefillRows {
 #pragma unroll
           for (int d = 0; d < 4; ++d) {
             x[d] = out[m][2 * k + d % 2][2 * h + d / 2];
-            if constexpr (Tile::folded) {
-              const int r = k / group_depth;
-              const float offset = (d % 2 ? Un::odd_offset : Un::even_offset) + Un::zero;
-              x[d] = (x[d] - offset * weights[r][m][2 * h]) * (1.f / weight_gain) + shift[r];
-            }
+            if constexpr (Tile::folded) x[d] = x[d] * ((d % 2 ? Un::odd_unit : Un::even_unit) / weight_gain) + shift[k / group_depth];
             x[d] *= scale;
           }
           if (p.view.hadamard) {
@@ -348,17 +336,17 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
 
   const int length = view.kv_lengths[s], position = length - tokens + first_row;
   const int end = min(length, position + Shape::rows);
-  const int begin = p.window > 0 ? max(0, position - p.window + 1) / Shape::step_tokens : 0;
-  const int steps = (end + Shape::step_tokens - 1) / Shape::step_tokens;
+  const int begin = p.window > 0 ? max(0, position - p.window + 1) / Shape::stage_tokens : 0;
+  const int steps = (end + Shape::stage_tokens - 1) / Shape::stage_tokens;
   const int kv_head = (head + view.group_offset) / view.group_size;
   const std::int32_t* table = view.block_tables + s * view.block_table_stride;
   std::byte* stages = shared + Shape::query_bytes;
 
   // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
-  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
+  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::stage_tokens / view.block_tokens] : 0; };
   const auto issue = [&](int step, int block) {
     if (step < steps) {
-      const int tile = step * Shape::step_tokens % view.block_tokens / tile_tokens;
+      const int tile = step * Shape::stage_tokens % view.block_tokens / tile_tokens;
       const std::byte* source = view.tile(block, kv_head, tile, Stored::bytes);
       const std::uint32_t target = shared_address(stages + (step - begin) % Shape::stages * Shape::stage_bytes);
 #pragma unroll
@@ -382,20 +370,23 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
     __syncthreads();
     issue(step + 1, block);
     block = block_of(step + 2);
-    const int token = step * Shape::step_tokens;
+    const int token = step * Shape::stage_tokens;
     std::byte* stage = stages + (step - begin) % Shape::stages * Shape::stage_bytes;
     if constexpr (Stored::kind == TileKind::packed) {
       std::byte* expanded = stages + Shape::stages * Shape::stage_bytes;
-      expand_tiles<Codec, Stored, typename Rows::Tile, T>(stage, expanded, Shape::tiles, length - token, thread, Shape::threads);
+      expand_tiles<Codec, Stored, typename Rows::Tile, T>(stage, expanded, Shape::stage_tiles, length - token, thread, Shape::threads);
       stage = expanded;
       __syncthreads();
-    } else if (token + Shape::step_tokens > length) {
-      clear_tail<Stored>(stage, Shape::tiles, length - token, thread, Shape::threads);
+    } else if (token + Shape::stage_tokens > length) {
+      clear_tail<Stored>(stage, Shape::stage_tiles, length - token, thread, Shape::threads);
       __syncthreads();
     }
-    const bool visible = token <= warp_position + Shape::warp_rows - 1 &&
-                         (p.window <= 0 || token + Shape::step_tokens > warp_position - p.window + 1);
-    if (visible) rows.add(p, stage, token, warp_position, lane);
+    const int first = p.window > 0 ? warp_position - p.window + 1 : 0, last = warp_position + Shape::warp_rows - 1;
+#pragma unroll 1
+    for (int t = 0; t < Shape::stage_tiles; t += Shape::tiles) {
+      const int at = token + t * tile_tokens;
+      if (at <= last && at + Shape::step_tokens > first) rows.add(p, stage + t * Rows::Tile::bytes, at, warp_position, lane);
+    }
   }
   rows.end(p, p.out + start * p.out_stride + head * head_dim, warp_row, tokens, lane);
 }

@@ -15,20 +15,21 @@
 namespace lmkit::kernels::cuda {
 
 struct KvSplit {
-  std::int32_t workers;   // that get a stretch
-  std::int64_t steps;     // of the line
-  std::int32_t items;     // per sequence
+  std::int32_t workers;  // that get a stretch
+  std::int32_t steps;    // of the line
 
   // A worker with very little to do costs more in merging than it saves.
   static constexpr int least_steps = 2;
 
-  LMKIT_HD static KvSplit of(int all_workers, std::int64_t steps, int items) noexcept {
-    const std::int64_t useful = (steps + least_steps - 1) / least_steps;
-    return {useful < all_workers ? static_cast<std::int32_t>(useful) : all_workers, steps, items};
+  LMKIT_HD static KvSplit of(int all_workers, int steps) noexcept {
+    const int useful = (steps + least_steps - 1) / least_steps;
+    return {useful < all_workers ? useful : all_workers, steps};
   }
-  LMKIT_HD std::int64_t begin(int worker) const noexcept { return worker >= workers ? steps : worker * steps / workers; }
+  LMKIT_HD int begin(int worker) const noexcept {
+    return worker >= workers ? steps : static_cast<int>(static_cast<std::int64_t>(worker) * steps / workers);
+  }
   // The worker whose stretch holds a step.
-  LMKIT_HD int worker_of(std::int64_t step) const noexcept { return static_cast<int>(((step + 1) * workers - 1) / steps); }
+  LMKIT_HD int worker_of(int step) const noexcept { return static_cast<int>((static_cast<std::int64_t>(step + 1) * workers - 1) / steps); }
 };
 
 // Slots of partial results: a worker's first and last item may continue beyond its stretch (two slots each), an item

@@ -104,6 +104,20 @@ __device__ __forceinline__ Words<N> load_words(const std::byte* p) {
   return words;
 }
 
+// --- one launch after another on sm_90: the second's blocks start when the first's make room --------------------------------
+
+__device__ __forceinline__ void start_dependents() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+// Returns when the launch before is complete and its writes are visible.
+__device__ __forceinline__ void wait_for_prerequisites() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // --- arithmetic ----------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float exp2_approx(float x) {
