@@ -49,13 +49,15 @@ inline __m256i broadcast(const std::int8_t* four) noexcept {
   return _mm256_set1_epi32(bits);
 }
 
-// The integer dot products of 8 rows of a block with the activations of `Tokens` tokens.
+// The integer dot products of 8 rows of a block with the activations of `Tokens` tokens. Unrolled over g, g++ 12 would
+// hoist every broadcast and spill.
 template <WeightFormat F, int Tokens>
 inline void block_sums(const std::byte* quants, const ActivationBlock& activations, int first, __m256i (&sums)[Tokens]) noexcept {
   const std::int8_t* a = activations.values[first];
   const __m256i ones = _mm256_set1_epi16(1);
   for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_setzero_si256();
   if constexpr (F == WeightFormat::q8_0) {
+#pragma GCC unroll 1
     for (int g = 0; g < 8; ++g) {
       const __m256i w = _mm256_xor_si256(load_32_bytes(quants + 64 * g), _mm256_set1_epi8(-128));  // stored + 128
       const __m256i size = _mm256_abs_epi8(w);
@@ -67,6 +69,7 @@ inline void block_sums(const std::byte* quants, const ActivationBlock& activatio
     }
   } else {
     const __m256i nibble = _mm256_set1_epi8(15);
+#pragma GCC unroll 1
     for (int g = 0; g < 4; ++g) {
       const __m256i raw = load_32_bytes(quants + 64 * g);
       const __m256i low = _mm256_and_si256(raw, nibble), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), nibble);
