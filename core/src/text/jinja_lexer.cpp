@@ -67,7 +67,7 @@ class Lexer {
     if (!data.empty()) add(TokenType::data, std::string(data));
   }
 
-  // After a tag's end: white space goes after '-', the first line end after a block or comment unless '+'.
+  // After a tag's end: white space goes after '-', the first line end after a block (but raw) or comment unless '+'.
   void after_tag(char sign, bool is_print) {
     line_start_ = false;
     if (sign == '-') {
@@ -102,7 +102,7 @@ class Lexer {
       if (open == 0 && (signed_end || source_.substr(at_, 2) == end)) {
         add(end_type, "");
         advance_to(at_ + 2 + signed_end);
-        return after_tag(signed_end ? c : ' ', end == "}}");
+        return after_tag(signed_end ? c : ' ', end == "}}" || is_raw_tag());
       }
       if (is_name_start(c)) {
         read_name();
