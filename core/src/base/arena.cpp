@@ -13,8 +13,13 @@ Arena::Arena(std::int64_t bytes) : bytes_(bytes) {
     throw Error(ErrorKind::memory, "the system refused " + std::to_string(bytes) + " bytes", "room for the memory plan",
                 "a smaller --session-len, --max-batch-size or --device-memory-limit");
   }
-  madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // fewer page faults while loading, fewer TLB misses after
   data_ = static_cast<std::byte*>(memory);
+}
+
+void Arena::use_large_pages(std::int64_t begin, std::int64_t end) noexcept {
+  constexpr std::int64_t page = 4096;
+  const std::int64_t first = (begin + page - 1) / page * page;
+  if (first < end) madvise(data_ + first, static_cast<std::size_t>(end - first), MADV_HUGEPAGE);
 }
 
 Arena::~Arena() { munmap(data_, static_cast<std::size_t>(bytes_)); }

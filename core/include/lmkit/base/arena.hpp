@@ -19,6 +19,10 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
+  // Large pages for bytes that will be used throughout: fewer page faults while loading, fewer TLB misses after. What is
+  // used in parts only is cheaper without. Before the first touch.
+  void use_large_pages(std::int64_t begin, std::int64_t end) noexcept;
+
   std::byte* data() const noexcept { return data_; }
   std::int64_t bytes() const noexcept { return bytes_; }
 

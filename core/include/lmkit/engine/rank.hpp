@@ -60,8 +60,10 @@ class Rank {
         pool_(limits.threads) {
     const RankSizes sizes = rank_sizes<P>(config_, limits, group, kv_);
     Carver ruler;
-    lay_out(model, shape_, limits, sizes, blocks, ruler, pool_.stream());
-    arena_.emplace(ruler.used());
+    const RankLedger ledger = lay_out(model, shape_, limits, sizes, blocks, ruler, {}).ledger;
+    arena_.emplace(ledger.arena());
+    arena_->use_large_pages(0, ledger.weights_packed);
+    arena_->use_large_pages(ledger.arena() - ledger.kv_pool, ledger.arena());
     Carver carver(arena_->data());
     memory_ = lay_out(model, shape_, limits, sizes, blocks, carver, pool_.stream());
     const auto divisors = model.find("rope_freqs.weight");
