@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # What tools/quickstart and tools/test share. Each function says what it does, and does nothing when it is done already.
 

@@ -16,7 +16,7 @@
 
 namespace lmkit::test {
 
-inline Outcome lmkit(const std::vector<std::string>& words, Surroundings around = {}) {
+inline Outcome cli(const std::vector<std::string>& words, Surroundings around = {}) {
   around.environment.push_back("XDG_CONFIG_HOME=/nonexistent");  // the user's own lmkit.toml must not matter
   return run_program(LMKIT_TEST_BIN "/lmkit", words, around);
 }

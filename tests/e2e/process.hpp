@@ -59,9 +59,9 @@ struct Outcome {
 };
 
 struct Surroundings {
-  std::string input;                     // on stdin
-  std::vector<std::string> environment;  // "NAME=value", before the caller's own
-  std::string folder;                    // to run in
+  std::string input = {};                // on stdin
+  std::vector<std::string> environment = {};  // "NAME=value", before the caller's own
+  std::string folder = {};               // to run in
   int interrupt_after_ms = 0;            // send SIGINT then; 0: never
 };
 

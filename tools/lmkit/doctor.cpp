@@ -8,12 +8,14 @@
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
 #include <lmkit/kernels/cpu_isa.hpp>
+#include <lmkit/kernels/machine_limits.hpp>
 #include <lmkit/model/model_file.hpp>
 #include <lmkit/plugin/registry.hpp>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include <dlfcn.h>
@@ -60,8 +62,7 @@ Finding look_at_memory(const Machine& machine) {
 }
 
 Finding look_at_bandwidth(int threads) {
-  constexpr std::int64_t larger_than_caches = std::int64_t{256} << 20;
-  const double rate = read_bandwidth(threads, larger_than_caches);
+  const double rate = read_bandwidth(threads, std::max(std::int64_t{256} << 20, 4 * kernels::last_cache_bytes()));
   return {"read bandwidth", Health::good, fmt::format("{:.1f} GB/s from memory with {} threads", rate / 1e9, threads), {}};
 }
 

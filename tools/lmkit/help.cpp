@@ -216,9 +216,8 @@ std::string manual_in_markdown() {
       for_each_option(command, section, [&](const Option& option) {
         std::string spelling = spelling_of(option);
         spelling.erase(0, spelling.find('-'));
-        std::string meaning = meaning_of(option);
-        for (std::size_t bar = 0; (bar = meaning.find('|', bar)) != meaning.npos; bar += 2) meaning.insert(bar, "\\");
-        body += fmt::format("| `{}` | {} |\n", spelling, meaning);
+        const std::string meaning = meaning_of(option);
+        body += fmt::format("| `{}` | {} |\n", spelling, fmt::join(split(meaning, '|'), "\\|"));
       });
       if (!body.empty()) out += fmt::format("\n| {} | |\n|---|---|\n{}", title_of(section), body);
     }

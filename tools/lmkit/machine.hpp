@@ -22,7 +22,7 @@ struct Machine {
 
 Machine this_machine();
 
-// Bytes per second that `threads` threads read from a buffer of `bytes`: the best of several passes, as the limit is meant.
+// Bytes per second that `threads` threads read from a buffer of `bytes`.
 double read_bandwidth(int threads, std::int64_t bytes);
 
 }  // namespace lmkit::cli
