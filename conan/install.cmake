@@ -31,5 +31,6 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/lmkit-config.cmake.in ${
                               INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/lmkit-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/lmkit-config.cmake ${PROJECT_BINARY_DIR}/lmkit-config-version.cmake
-              ${PROJECT_SOURCE_DIR}/plugins/sdk/LmkitPlugin.cmake ${PROJECT_SOURCE_DIR}/plugins/sdk/exports.map DESTINATION ${package_dir})
+              ${PROJECT_SOURCE_DIR}/plugins/sdk/LmkitPlugin.cmake ${PROJECT_SOURCE_DIR}/plugins/sdk/exports.map
+              ${PROJECT_SOURCE_DIR}/kernels/cpu/cpu_isa.cpp DESTINATION ${package_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/core/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/licenses/lmkit)

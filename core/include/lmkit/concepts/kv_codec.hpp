@@ -54,4 +54,25 @@ concept FoldableKvCodec = KvCodec<C> && (C::bits == 4 || C::bits == 8) && requir
   requires C::symmetric || std::same_as<std::remove_cvref_t<decltype(packed.bias)>, Half>;
 };
 
+// --- what is wrong with a codec --------------------------------------------------------------------------------------
+
+// static_assert(check_kv_codec<C>()) fails with the first thing that C lacks, in one message.
+template <class C>
+constexpr bool check_kv_codec() noexcept {
+  if constexpr (!std::is_trivially_copyable_v<C>)
+    static_assert(!sizeof(C), "a KvCodec is trivially copyable, so that a launch can carry it");
+  else if constexpr (!HasGroup<C>)
+    static_assert(!sizeof(C), "a KvCodec has `static constexpr int group`: how many values share one Packed, at least 1");
+  else if constexpr (!HasPacked<C>)
+    static_assert(!sizeof(C), "a KvCodec has a plain struct `Packed`: trivially copyable and trivially default-constructible");
+  else if constexpr (!Encodes<C>)
+    static_assert(!sizeof(C), "a KvCodec has `LMKIT_HD Packed encode(const Vec<float, group>&) const noexcept`");
+  else if constexpr (!Decodes<C>)
+    static_assert(!sizeof(C), "a KvCodec has `LMKIT_HD Vec<float, group> decode(const Packed&) const noexcept`");
+  else if constexpr (requires { C::bits; C::symmetric; } && !FoldableKvCodec<C>)
+    static_assert(!sizeof(C), "a codec with `bits` and `symmetric` is foldable: bits is 4 or 8, symmetric a constexpr bool, Packed holds "
+                              "uint8_t codes[group * bits / 8], Half scale and, unless symmetric, Half bias");
+  return true;
+}
+
 }  // namespace lmkit

@@ -43,15 +43,14 @@ struct AffineCodec {
   using Packed = std::conditional_t<Symmetric, SymmetricPacked, BiasedPacked>;
 
   LMKIT_HD Packed encode(const Vec<float, Group>& x) const noexcept {
-    Line best = first_guess(x, 1.f);
+    Line line = first_guess(x, 1.f);
+    Line best = line;
     if constexpr (Bits < 8) {
-      constexpr int rounds = 3;  // of fitting, from each range
-      Line line = best;
+      constexpr int rounds = 4;
       float least = 0.f;
-      for (int trial = 0; trial < 3 * rounds; ++trial) {
-        if (trial % rounds == 0) line = first_guess(x, 1.f - 0.08f * static_cast<float>(trial / rounds));
+      for (int round = 0; round < rounds; ++round) {
         const Fit fitted = fit(x, line);
-        if (trial == 0 || fitted.error < least) {
+        if (round == 0 || fitted.error < least) {
           least = fitted.error;
           best = line;
         }
@@ -106,8 +105,10 @@ struct AffineCodec {
   }
 
   LMKIT_HD static float coded(float x, const Line& line, float inverse) noexcept {
-    const float code = (x - line.bias) * inverse + 0.5f;
-    return static_cast<float>(static_cast<std::int32_t>(code < 0.f ? 0.f : code > top ? top : code));
+    float code = (x - line.bias) * inverse + 0.5f;
+    code = code > 0.f ? code : 0.f;
+    code = code < top ? code : top;
+    return static_cast<float>(static_cast<std::int32_t>(code));
   }
 
   LMKIT_HD static float inverse_of(const Line& line) noexcept { return line.scale == 0.f ? 0.f : 1.f / line.scale; }

@@ -11,7 +11,7 @@
 
 namespace lmkit::kernels {
 
-using AffineHeadDims = std::integer_sequence<int, 64, 80, 96, 112, 128, 192, 256>;
+using AffineHeadDims = std::integer_sequence<int, 64, 80, 96, 128, 256>;
 
 // Defined below in files compiled once per instruction set, which instantiate:
 //     template const KvKernels& lmkit::kernels::affine_kernels<lmkit::kernels::isa::LMKIT_ISA, 4>(int, bool) noexcept;

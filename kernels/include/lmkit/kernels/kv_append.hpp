@@ -19,10 +19,14 @@
 
 namespace lmkit::kernels {
 
-template <class Isa, class Pages>
+template <class Isa>
 class KvAppending {
  public:
-  KvAppending(const KvLayer& layer, const KvAppend& args) noexcept : layer_(layer), args_(args) {}
+  // Encodes a token's k and v (head_dim) into a slot of a head's part of a block.
+  using Store = void (*)(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept;
+
+  KvAppending(const KvLayer& layer, const KvAppend& args, std::int64_t head_bytes, Store store) noexcept
+      : layer_(layer), args_(args), head_bytes_(head_bytes), store_(store) {}
 
   void run(Stream stream) const noexcept {
     constexpr std::int32_t rows_worth_a_thread = 64;
@@ -74,11 +78,13 @@ class KvAppending {
     const KvPages& pages = args_.pages;
     const std::int32_t block = pages.block_tables[pages.token_sequence[token] * pages.block_table_stride + position / kv_block_tokens];
     std::byte* part = static_cast<std::byte*>(pages.base) + block * pages.block_stride + pages.layer_offset;
-    Pages::template store<Isa>(part + head * Pages::head_bytes(dim), position % kv_block_tokens, dim, k, v);
+    store_(part + head * head_bytes_, position % kv_block_tokens, dim, k, v);
   }
 
   const KvLayer& layer_;
   const KvAppend& args_;
+  std::int64_t head_bytes_;
+  Store store_;
 };
 
 }  // namespace lmkit::kernels

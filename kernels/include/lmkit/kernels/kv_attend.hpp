@@ -96,7 +96,23 @@ LMKIT_HD void for_row_tiles(int rows, Body&& body) noexcept {
   int first = 0;
   for (; first + Rows <= rows; first += Rows) body.template operator()<Rows>(first);
   if constexpr (Rows > 1)
-    if (first < rows) for_row_tiles<Rows - 1>(rows - first, [&]<int R>(int f) { body.template operator()<R>(first + f); });
+    if (first < rows) for_row_tiles<Rows - 1>(rows - first, [&]<int R>(int f) __attribute__((always_inline)) { body.template operator()<R>(first + f); });
+}
+
+// The two products for any number of rows. Not inlined: one copy serves all codecs of a file.
+template <class Isa, class Element>
+[[gnu::noinline]] void score_tile(int rows, const float* q, const std::byte* keys, int head_dim, float* scores) noexcept {
+  for_row_tiles(rows, [&]<int Rows>(int r) __attribute__((always_inline)) {
+    score_rows<Isa, Element, Rows>(q + r * head_dim, head_dim, keys, head_dim, scores + r * kv_block_tokens);
+  });
+}
+
+template <class Isa, class Element>
+[[gnu::noinline]] void add_values_tile(int rows, const float* p, int tokens, const std::byte* values, std::int64_t row_bytes, float* acc,
+                                       int width) noexcept {
+  for_row_tiles(rows, [&]<int Rows>(int r) __attribute__((always_inline)) {
+    add_values_rows<Isa, Element, Rows>(p + r * kv_block_tokens, tokens, values, row_bytes, acc + r * width, width);
+  });
 }
 
 // --- softmax -------------------------------------------------------------------------------------------------------------
@@ -135,7 +151,7 @@ LMKIT_HD float soften_row(float* scores, int visible_begin, int visible_end, con
     s[v] = visible(v) ? s[v] : V::set1(kv_no_peak);
     peaks = V::max2(peaks, s[v]);
   }
-  const float peak = larger(row.peak, V::max(peaks));
+  const float peak = larger(row.peak, greatest<Isa>(peaks));
   const float factor = exp_negative1<Isa>(row.peak - peak);
   F total = {}, bias = {};
   for (int v = 0; v < vectors; ++v) {
@@ -265,11 +281,15 @@ class KvAttention {
     for (int r = 0; r < task.tokens * heads; ++r) {
       const float* q = static_cast<const float*>(args_.q) + (task.first_token + r / heads) * args_.q_stride + (first_head + r % heads) * dim;
       float* x = s.q + r * dim;
-      float sum = 0.f;
-      for (int d = 0; d < dim; ++d) {
-        x[d] = q[d] * args_.scale;
-        sum += x[d];
+      typename V::F sums{};
+      int d = 0;
+      for (; d + V::lanes <= dim; d += V::lanes) {
+        const typename V::F y = V::load(q + d) * V::set1(args_.scale);
+        V::store(x + d, y);
+        sums += y;
       }
+      float sum = V::sum(sums);
+      for (; d < dim; ++d) sum += x[d] = q[d] * args_.scale;
       s.query_sums[r] = sum;
     }
   }
@@ -307,11 +327,16 @@ class KvAttention {
     const std::int32_t oldest = args_.window > 0 ? most(0, first - args_.window + 1) : 0;
     const std::int32_t begin = most(span * length, oldest) / kv_block_tokens;
     const std::int32_t end = least((span + 1) * length - 1, last) / kv_block_tokens + 1;
+    const std::int64_t head_bytes = Pages::head_bytes(layer_.head_dim);
     const std::int32_t* table = args_.pages.block_tables + task.sequence * args_.pages.block_table_stride;
+    const auto head_of = [&](std::int32_t block) {
+      return static_cast<const std::byte*>(args_.pages.base) + table[block] * args_.pages.block_stride + args_.pages.layer_offset +
+             task.kv_head * head_bytes;
+    };
     for (std::int32_t block = begin; block < end; ++block) {
-      const std::byte* head = static_cast<const std::byte*>(args_.pages.base) + table[block] * args_.pages.block_stride +
-                              args_.pages.layer_offset + task.kv_head * Pages::head_bytes(layer_.head_dim);
-      attend_block(task, head, first - block * kv_block_tokens, s);
+      if (block + 1 < end)  // blocks lie apart, where hardware does not look ahead
+        for (std::int64_t line = 0; line < head_bytes; line += 64) __builtin_prefetch(head_of(block + 1) + line);
+      attend_block(task, head_of(block), first - block * kv_block_tokens, s);
     }
   }
 
@@ -325,11 +350,11 @@ class KvAttention {
     bool expanded = true;
     if constexpr (Pages::direct) {
       expanded = rows > kv_direct_rows;
-      if (!expanded) score<Element>(rows, Pages::keys(head, dim), s);
+      if (!expanded) score_tile<Isa, Element>(rows, s.q, Pages::keys(head, dim), dim, s.scores);
     }
     if (expanded) {
       Pages::template expand<Isa>(head, dim, filled, s.keys, s.values, width_);
-      score<F32>(rows, reinterpret_cast<const std::byte*>(s.keys), s);
+      score_tile<Isa, F32>(rows, s.q, reinterpret_cast<const std::byte*>(s.keys), dim, s.scores);
     }
 
     for (int r = 0; r < rows; ++r) {
@@ -343,23 +368,10 @@ class KvAttention {
     }
 
     if constexpr (Pages::direct)
-      if (!expanded) add_values<Element>(rows, filled, Pages::values(head, dim), Element::row_bytes(dim), s);
-    if (expanded) add_values<F32>(rows, filled, reinterpret_cast<const std::byte*>(s.values), width_ * 4, s);
-  }
-
-  template <class E>
-  void score(int rows, const std::byte* keys, const Scratch& s) const noexcept {
-    const int dim = layer_.head_dim;
-    for_row_tiles(rows, [&]<int Rows>(int first) {
-      score_rows<Isa, E, Rows>(s.q + first * dim, dim, keys, dim, s.scores + first * kv_block_tokens);
-    });
-  }
-
-  template <class E>
-  void add_values(int rows, int tokens, const std::byte* values, std::int64_t row_bytes, const Scratch& s) const noexcept {
-    for_row_tiles(rows, [&]<int Rows>(int first) {
-      add_values_rows<Isa, E, Rows>(s.scores + first * kv_block_tokens, tokens, values, row_bytes, s.acc + first * width_, width_);
-    });
+      if (!expanded)
+        add_values_tile<Isa, Element>(rows, s.scores, filled, Pages::values(head, dim), Element::row_bytes(dim), s.acc, width_);
+    if (expanded)
+      add_values_tile<Isa, F32>(rows, s.scores, filled, reinterpret_cast<const std::byte*>(s.values), width_ * 4, s.acc, width_);
   }
 
   void write_results(const KvTask& task, const Scratch& s) const noexcept {

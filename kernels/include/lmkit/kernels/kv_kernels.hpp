@@ -32,7 +32,9 @@ const KvKernels& kv_kernels() noexcept {
           },
       .append =
           [](const KvLayer& layer, const KvAppend& args, Stream stream) noexcept {
-            with_pages<Codec>(layer.head_dim, [&]<class Pages>() { KvAppending<Isa, Pages>(layer, args).run(stream); });
+            with_pages<Codec>(layer.head_dim, [&]<class Pages>() {
+              KvAppending<Isa>(layer, args, Pages::head_bytes(layer.head_dim), &Pages::template store<Isa>).run(stream);
+            });
           },
       .attend =
           [](const KvLayer& layer, const KvAttend& args, Stream stream) noexcept {

@@ -76,7 +76,7 @@ struct HalfPages {
 
   // k, v: (head_dim)
   template <class Isa>
-  LMKIT_HD static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
+  static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
     Half* keys = reinterpret_cast<Half*>(head);
     Half* values = keys + kv_block_tokens * head_dim + slot * head_dim;
     for (int d = 0; d < head_dim; ++d) keys[d * kv_block_tokens + slot] = clamped(k[d]);
@@ -140,7 +140,7 @@ struct FoldedPages : FoldedLayout<Codec::bits, Codec::symmetric> {
   static constexpr int dim = Codec::group;
 
   template <class Isa>
-  LMKIT_HD static void store(std::byte* head, int slot, int, const float* k, const float* v) noexcept {
+  static void store(std::byte* head, int slot, int, const float* k, const float* v) noexcept {
     constexpr int bytes = Layout::code_bytes(dim);
     std::uint8_t code[dim];
     std::uint8_t* to = reinterpret_cast<std::uint8_t*>(head);
@@ -193,7 +193,7 @@ struct PackedPages {
   }
 
   template <class Isa>
-  LMKIT_HD static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
+  static void store(std::byte* head, int slot, int head_dim, const float* k, const float* v) noexcept {
     encode<Isa>(head, slot, head_dim, k);
     encode<Isa>(head, kv_block_tokens + slot, head_dim, v);
   }

@@ -27,7 +27,7 @@ struct KvTask {
   std::int32_t counter;                 // counts the tile's unfinished tasks
 };
 
-inline constexpr int kv_tile_rows = 48;           // rows of a prefill tile, or one token's query heads if these are more
+inline constexpr int kv_tile_rows = 96;           // rows of a prefill tile, or one token's query heads if these are more
 inline constexpr int kv_partial_rows = 256;       // per worker
 inline constexpr int kv_max_spans = 64;           // of a row
 inline constexpr int kv_least_span = 256;         // positions

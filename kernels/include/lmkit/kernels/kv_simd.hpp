@@ -77,22 +77,22 @@ struct SimdVectors {
   }
   LMKIT_HD static F to_float(I x) noexcept { return __builtin_convertvector(x, F); }
 
-  // Fixed trees, so that the result depends on nothing but the lanes.
-  LMKIT_HD static float sum(F x) noexcept {
-    for (int step = Lanes / 2; step > 0; step /= 2)
-      for (int i = 0; i < step; ++i) x[i] += x[i + step];
-    return x[0];
-  }
-  LMKIT_HD static float max(F x) noexcept {
-    for (int step = Lanes / 2; step > 0; step /= 2)
-      for (int i = 0; i < step; ++i) x[i] = x[i] > x[i + step] ? x[i] : x[i + step];
-    return x[0];
-  }
-
   // lane i becomes lane i ^ Stride
   template <int Stride>
   LMKIT_HD static F swap(F x) noexcept {
     return swap<Stride>(x, std::make_integer_sequence<int, Lanes>{});
+  }
+
+  // All lanes together, in a fixed tree.
+  template <class Join>
+  LMKIT_HD static float reduce(F x, Join&& join) noexcept {
+    if constexpr (Lanes > 8) x = join(x, swap<8>(x));
+    if constexpr (Lanes > 4) x = join(x, swap<4>(x));
+    x = join(x, swap<2>(x));
+    return join(x, swap<1>(x))[0];
+  }
+  LMKIT_HD static float sum(F x) noexcept {
+    return reduce(x, [](F a, F b) __attribute__((always_inline)) { return a + b; });
   }
 
  private:
@@ -170,8 +170,14 @@ LMKIT_HD typename Simd<Isa>::F exp_negative(typename Simd<Isa>::F x) noexcept {
 }
 
 template <class Isa>
+LMKIT_HD float greatest(typename Simd<Isa>::F x) noexcept {
+  using F = typename Simd<Isa>::F;
+  return Simd<Isa>::reduce(x, [](F a, F b) __attribute__((always_inline)) { return Simd<Isa>::max2(a, b); });
+}
+
+template <class Isa>
 LMKIT_HD float exp_negative1(float x) noexcept {
-  return exp_negative<Isa>(Simd<Isa>::set1(x))[0];
+  return x == 0.f ? 1.f : exp_negative<Isa>(Simd<Isa>::set1(x))[0];
 }
 
 // Elements. A row of n values is `parts` runs of n / parts; unit i of a row gives lanes i.. of every part.

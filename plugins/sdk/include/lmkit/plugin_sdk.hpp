@@ -24,6 +24,8 @@
 #include <lmkit/abi/plugin.h>
 #include <lmkit/concepts/kv_codec.hpp>
 
+#include <type_traits>
+
 #if defined(LMKIT_ISA)  // this file is being compiled for one instruction set
 #include <lmkit/kernels/kv_kernels.hpp>
 #else
@@ -31,19 +33,10 @@
 #include <lmkit/concepts/kv_table.hpp>
 #include <lmkit/concepts/parallel_table.hpp>
 #include <lmkit/kernels/cpu_kv.hpp>
+#if defined(LMKIT_PLUGIN_CUDA_ARCHS)
+#include <lmkit/kernels/cuda/codec_kv.hpp>
+#include <lmkit/kernels/cuda/device_kv.hpp>
 #endif
-
-// What lmkit_add_plugin knows of the build.
-#ifndef LMKIT_PLUGIN_CPU_ISAS
-#define LMKIT_PLUGIN_CPU_ISAS "baseline"
-#endif
-#ifndef LMKIT_PLUGIN_CUDA_ARCHS
-#define LMKIT_PLUGIN_CUDA_ARCHS ""
-#endif
-#if defined(__clang__)
-#define LMKIT_PLUGIN_COMPILER __VERSION__
-#else
-#define LMKIT_PLUGIN_COMPILER "g++ " __VERSION__
 #endif
 
 namespace lmkit::plugin {
@@ -95,7 +88,25 @@ struct Tables {
 template <const auto&... Table>
 inline constexpr Tables<Table...> serves;
 
-inline constexpr lmkit_build build{sizeof(lmkit_build), LMKIT_PLUGIN_COMPILER, LMKIT_PLUGIN_CPU_ISAS, LMKIT_PLUGIN_CUDA_ARCHS};
+// What lmkit_add_plugin knows of the build.
+inline constexpr lmkit_build build{
+    .struct_size = sizeof(lmkit_build),
+#if defined(__clang__)
+    .compiler = __VERSION__,
+#else
+    .compiler = "g++ " __VERSION__,
+#endif
+#if defined(LMKIT_PLUGIN_CPU_ISAS)
+    .cpu_isas = LMKIT_PLUGIN_CPU_ISAS,
+#else
+    .cpu_isas = "baseline",
+#endif
+#if defined(LMKIT_PLUGIN_CUDA_ARCHS)
+    .cuda_archs = LMKIT_PLUGIN_CUDA_ARCHS,
+#else
+    .cuda_archs = "",
+#endif
+};
 
 // id: the folder, file and CLI name; licence: an SPDX expression
 template <const lmkit_option&... Option, const auto&... Table>
@@ -113,11 +124,28 @@ constexpr lmkit_plugin describe(const char* id, const char* version, const char*
 #define LMKIT_KV_KERNELS(Codec) \
   template const lmkit::kernels::KvKernels& lmkit::kernels::kv_kernels<lmkit::kernels::isa::LMKIT_ISA, Codec>() noexcept
 
+namespace lmkit::plugin {
+
+// Stands in for a type that is no KvCodec, so that the one message about it is not followed by others.
+struct NoCodec {
+  static constexpr int group = 8;
+  struct Packed {
+    Half values[group];
+  };
+  LMKIT_HD Packed encode(const Vec<float, group>&) const noexcept { return {}; }
+  LMKIT_HD Vec<float, group> decode(const Packed&) const noexcept { return {}; }
+};
+
+template <class Codec>
+using CodecOr = std::conditional_t<KvCodec<Codec>, Codec, NoCodec>;
+
+}  // namespace lmkit::plugin
+
 #if defined(LMKIT_ISA)
 
-#define LMKIT_KV_CODEC_PLUGIN(Codec, id, version, summary, licence)                            \
-  static_assert(lmkit::KvCodec<Codec>, #Codec " is not a KvCodec: see lmkit/concepts/kv_codec.hpp"); \
-  LMKIT_KV_KERNELS(Codec);
+#define LMKIT_KV_CODEC_PLUGIN(Codec, id, version, summary, licence) \
+  static_assert(lmkit::check_kv_codec<Codec>());                    \
+  LMKIT_KV_KERNELS(lmkit::plugin::CodecOr<Codec>);
 
 #else
 
@@ -129,14 +157,16 @@ class CodecKv : public kernels::CpuKv {
  public:
   explicit CodecKv(const KvShape& shape) : CpuKv(shape, kernels::kv_kernels_for<Codec>()) {
     if (shape.head_dim % Codec::group != 0)
-      throw Error(ErrorKind::plugin, "head_dim " + std::to_string(shape.head_dim), "a multiple of the codec's group, " + std::to_string(Codec::group));
+      throw Error(ErrorKind::plugin, "head_dim " + std::to_string(shape.head_dim),
+                  "a multiple of the codec's group, " + std::to_string(Codec::group));
   }
 };
 
 }  // namespace lmkit::plugin
 
-#define LMKIT_KV_CODEC_PLUGIN(Codec, id, version, summary, licence)                                              \
-  LMKIT_PLUGIN_ENTRY = lmkit::plugin::describe(id, version, summary, licence, lmkit::plugin::options<>,          \
-                                               lmkit::plugin::serves<lmkit::kv_table<lmkit::plugin::CodecKv<Codec>>>);
+#define LMKIT_KV_CODEC_PLUGIN(Codec, id, version, summary, licence)                                                      \
+  static_assert(lmkit::check_kv_codec<Codec>());                                                                         \
+  LMKIT_PLUGIN_ENTRY = lmkit::plugin::describe(id, version, summary, licence, lmkit::plugin::options<>,                  \
+                                               lmkit::plugin::serves<lmkit::kv_table<lmkit::plugin::CodecKv<lmkit::plugin::CodecOr<Codec>>>>);
 
 #endif

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiles SOURCE with COMPILER FLAGS. Its first "// error: text" line is what the only error must say; without one it must compile.
+file(STRINGS ${SOURCE} expected REGEX "^// error: " LIMIT_COUNT 1)
+string(REPLACE "// error: " "" expected "${expected}")
+execute_process(COMMAND ${COMPILER} ${FLAGS} ${SOURCE} RESULT_VARIABLE result ERROR_VARIABLE output OUTPUT_VARIABLE output)
+string(REGEX MATCHALL " error: " errors "${output}")
+list(LENGTH errors count)
+if(expected STREQUAL "")
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "must compile:\n${output}")
+  endif()
+else()
+  string(FIND "${output}" "${expected}" at)
+  if(result EQUAL 0 OR at EQUAL -1 OR NOT count EQUAL 1)
+    message(FATAL_ERROR "must fail with one error that says\n  ${expected}\nbut there are ${count}:\n${output}")
+  endif()
+endif()
