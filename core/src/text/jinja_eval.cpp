@@ -14,7 +14,7 @@ namespace lmkit::jinja {
 namespace {
 
 constexpr int max_depth = 400;  // expressions, blocks and macros in one another; a frame takes well under 4 KiB
-constexpr std::size_t max_work = 50'000'000;
+constexpr std::size_t max_work = 20'000'000;
 constexpr std::size_t max_text = std::size_t{64} << 20;
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
@@ -50,6 +50,13 @@ Value float_result(const std::string& symbol, double a, double b) {
   if (b == 0) throw Problem("division by zero");
   if (symbol == "/") return Value(a / b);
   return Value(symbol == "//" ? std::floor(a / b) : a - std::floor(a / b) * b);
+}
+
+// What reading all of a value costs, its members' own insides aside.
+std::size_t weight(const Value& value) {
+  if (const Text* text = value.text()) return text->bytes.size();
+  if (const List* list = value.list()) return 16 * list->items.size();
+  return value.dict() ? 16 * value.dict()->members.size() : 0;
 }
 
 }  // namespace
@@ -223,6 +230,8 @@ Value Evaluator::evaluate_kind(const Expression& expression) {
     case ExpressionKind::attribute: return attribute(part(0), expression.name);
     case ExpressionKind::index: {
       const Value value = part(0);
+      if (value.text()) spend(16 * weight(value));  // its characters are counted from the start
+      if (value.dict()) spend(weight(value));
       return item(value, part(1));
     }
     case ExpressionKind::slice: return evaluate_slice(expression);
@@ -291,7 +300,7 @@ Value Evaluator::evaluate_comparison(const Expression& expression) {
   Value left = evaluate(*expression.parts[0]);
   for (std::size_t i = 0; i < expression.operators.size(); ++i) {
     Value right = evaluate(*expression.parts[i + 1]);
-    spend(left.text() && right.text() ? right.text()->bytes.size() : 0);
+    spend(weight(left) + weight(right));
     const std::string& symbol = expression.operators[i];
     const bool holds = symbol == "=="       ? equal(left, right)
                        : symbol == "!="     ? !equal(left, right)
@@ -341,7 +350,10 @@ Value Evaluator::evaluate_slice(const Expression& expression) {
 
 Arguments Evaluator::evaluate_arguments(const Expression& call, std::size_t first) {
   Arguments out;
-  for (std::size_t i = first; i < call.parts.size(); ++i) out.positional.push_back(evaluate(*call.parts[i]));
+  for (std::size_t i = first; i < call.parts.size(); ++i) {
+    out.positional.push_back(evaluate(*call.parts[i]));
+    spend(weight(out.positional.back()));
+  }
   for (const auto& [name, value] : call.arguments) out.named.emplace_back(name, evaluate(*value));
   return out;
 }
