@@ -84,6 +84,10 @@ Text stripped(const Text& text, const Value& characters, bool left, bool right) 
   return text.substr(begin, end - begin);
 }
 
+void check_items(const std::vector<Value>& items) {
+  if (items.size() > max_items) throw Problem("a list gets too long");
+}
+
 std::vector<Value> split(const Text& text, const Value& separator, std::int64_t limit) {
   std::vector<Value> out;
   std::size_t at = 0;
@@ -96,6 +100,7 @@ std::vector<Value> split(const Text& text, const Value& separator, std::int64_t 
       while (end < text.bytes.size() && !is_python_space(decode_utf8(text.bytes, end).value)) end += decode_utf8(text.bytes, end).length;
       if (limit >= 0 && static_cast<std::int64_t>(out.size()) == limit) end = text.bytes.size();
       out.emplace_back(text.substr(at, end - at));
+      check_items(out);
       at = end;
     }
   }
@@ -105,6 +110,7 @@ std::vector<Value> split(const Text& text, const Value& separator, std::int64_t 
     const std::size_t end = text.bytes.find(by, at);
     if (end == std::string::npos) break;
     out.emplace_back(text.substr(at, end - at));
+    check_items(out);
     at = end + by.size();
   }
   out.emplace_back(text.substr(at));
@@ -121,6 +127,7 @@ std::vector<Value> split_from_right(const Text& text, const Value& separator, st
     const std::size_t at = text.bytes.rfind(by, end - by.size());
     if (at == std::string::npos) break;
     out.emplace_back(text.substr(at + by.size(), end - at - by.size()));
+    check_items(out);
     end = at;
   }
   out.emplace_back(text.substr(0, end));
@@ -152,8 +159,8 @@ Text joined(Evaluator& evaluator, const std::vector<Value>& items, const Text& s
   Text out;
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (i) out += separator;
+    evaluator.spend(separator.bytes.size() + items[i].weight());
     out += to_text(items[i]);
-    evaluator.spend(separator.bytes.size());
   }
   return out;
 }
@@ -170,12 +177,13 @@ bool matches_any(const Value& candidates, const std::function<bool(const std::st
   return std::ranges::any_of(candidates.list()->items, [&](const Value& v) { return matches(want_text(v, "startswith or endswith").bytes); });
 }
 
-Text indented(const Text& text, std::int64_t width, bool first, bool blank) {
+Text indented(Evaluator& evaluator, const Text& text, std::int64_t width, bool first, bool blank) {
   const Text margin{std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(width, 0, 1000)), ' ')};
   Text out;
   std::size_t at = 0;
   for (bool is_first = true; at <= text.bytes.size(); is_first = false) {
     const std::size_t end = std::min(text.bytes.find('\n', at), text.bytes.size());
+    evaluator.spend(margin.bytes.size() + 16 * text.foreign.size());
     if (!is_first) out += Text("\n");
     if ((is_first ? first : true) && (blank || is_first || end > at)) out += margin;
     out += text.substr(at, end - at);
@@ -280,7 +288,7 @@ Value sorted(Evaluator& evaluator, const Value& value, const Arguments& argument
 Value unique(Evaluator& evaluator, const Value& value) {
   std::vector<Value> out;
   for (const Value& element : elements(value)) {
-    evaluator.spend(16 * out.size());
+    evaluator.spend(16 * out.size() + std::min(out.size() * element.weight(), value.weight()));
     if (std::ranges::none_of(out, [&](const Value& seen) { return equal(seen, element); })) out.push_back(element);
   }
   return Value::list(std::move(out));
@@ -328,7 +336,8 @@ Value reversed(const Value& value) {
   return Value(std::move(out));
 }
 
-Value json_of(const Value& value, const Arguments& arguments) {
+Value json_of(Evaluator& evaluator, const Value& value, const Arguments& arguments) {
+  evaluator.spend(value.weight());
   JsonStyle style;
   const Value indent = arguments.get(0, "indent", Value());
   if (!indent.is_none()) style.indent = static_cast<int>(std::clamp<std::int64_t>(want_integer(indent, "tojson"), 0, 16));
@@ -364,7 +373,7 @@ using Filter = Value (*)(Evaluator&, const Value&, const Arguments&);
 const std::unordered_map<std::string_view, Filter>& filters() {
   static const std::unordered_map<std::string_view, Filter> table = {
       {"trim", [](Evaluator&, const Value& v, const Arguments& a) { return Value(stripped(to_text(v), a.get(0, "chars", Value()), true, true)); }},
-      {"tojson", [](Evaluator&, const Value& v, const Arguments& a) { return json_of(v, a); }},
+      {"tojson", [](Evaluator& e, const Value& v, const Arguments& a) { return json_of(e, v, a); }},
       {"length", [](Evaluator&, const Value& v, const Arguments&) { return size_of(v); }},
       {"count", [](Evaluator&, const Value& v, const Arguments&) { return size_of(v); }},
       {"upper", [](Evaluator&, const Value& v, const Arguments&) { return cased(v, upper); }},
@@ -418,8 +427,8 @@ const std::unordered_map<std::string_view, Filter>& filters() {
       {"max", [](Evaluator&, const Value& v, const Arguments&) { return extreme(v, true); }},
       {"attr", [](Evaluator&, const Value& v, const Arguments& a) { return attribute(v, want_text(a.get(0, "name", Value()), "attr").bytes); }},
       {"indent",
-       [](Evaluator&, const Value& v, const Arguments& a) {
-         return Value(indented(to_text(v), want_integer(a.get(0, "width", Value(std::int64_t{4})), "indent"),
+       [](Evaluator& e, const Value& v, const Arguments& a) {
+         return Value(indented(e, to_text(v), want_integer(a.get(0, "width", Value(std::int64_t{4})), "indent"),
                                a.get(1, "first", Value(false)).truth(), a.get(2, "blank", Value(false)).truth()));
        }},
   };
@@ -613,7 +622,7 @@ bool Evaluator::test(std::string_view name, const Value& value, const Arguments&
   const std::string_view spelled = name == "==" ? "eq" : name == "!=" ? "ne" : name == "<" ? "lt" : name == ">" ? "gt" : name == "<=" ? "le" : name == ">=" ? "ge" : name;
   const auto found = tests().find(spelled);
   if (found == tests().end()) throw Problem(fmt::format("there is no test '{}'", name));
-  spend(16);
+  spend(16 + (arguments.positional.empty() ? 0 : std::max(value.weight(), arguments.positional.front().weight())));
   return found->second(value, arguments);
 }
 
@@ -634,7 +643,8 @@ Value item(const Value& value, const Value& key) {
   const auto count = static_cast<std::int64_t>(length(value));
   const std::int64_t at = key.integer() < 0 ? key.integer() + count : key.integer();
   if (at < 0 || at >= count) return Value(Undefined{"an item beyond the end"});
-  return value.list() ? value.list()->items[static_cast<std::size_t>(at)] : elements(value)[static_cast<std::size_t>(at)];
+  const auto i = static_cast<std::size_t>(at);
+  return value.list() ? value.list()->items[i] : Value(value.text()->characters(i, i + 1));
 }
 
 Value call_method(Evaluator& evaluator, const Value& value, std::string_view name, const Arguments& arguments) {

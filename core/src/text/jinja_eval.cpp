@@ -15,7 +15,6 @@ namespace {
 
 constexpr int max_depth = 400;  // expressions, blocks and macros in one another; a frame takes well under 4 KiB
 constexpr std::size_t max_work = 20'000'000;
-constexpr std::size_t max_text = std::size_t{64} << 20;
 
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 
@@ -52,11 +51,11 @@ Value float_result(const std::string& symbol, double a, double b) {
   return Value(symbol == "//" ? std::floor(a / b) : a - std::floor(a / b) * b);
 }
 
-// What reading all of a value costs, its members' own insides aside.
-std::size_t weight(const Value& value) {
-  if (const Text* text = value.text()) return text->bytes.size();
-  if (const List* list = value.list()) return 16 * list->items.size();
-  return value.dict() ? 16 * value.dict()->members.size() : 0;
+// What comparing costs: of two values no more than the lighter, or than all items of the one against the other.
+std::size_t comparison_weight(const std::string& symbol, const Value& left, const Value& right) {
+  if (!symbol.ends_with("in") || !right.list()) return std::min(left.weight(), right.weight());
+  const std::size_t items = right.list()->items.size();
+  return 16 * items + std::min(right.weight(), items * left.weight());
 }
 
 }  // namespace
@@ -123,7 +122,12 @@ Evaluator::Flow Evaluator::execute(const Statement& statement, Text& out) {
   spend(statement.text.bytes.size());
   switch (statement.kind) {
     case StatementKind::data: out += statement.text; break;
-    case StatementKind::print: out += to_text(evaluate(*statement.expression)); break;
+    case StatementKind::print: {
+      const Value value = evaluate(*statement.expression);
+      spend(value.weight());
+      out += to_text(value);
+      break;
+    }
     case StatementKind::branch: return execute(evaluate(*statement.expression).truth() ? statement.body : statement.otherwise, out);
     case StatementKind::loop: return execute_loop(statement, out);
     case StatementKind::set: assign(*statement.target, evaluate(*statement.expression)); break;
@@ -230,8 +234,8 @@ Value Evaluator::evaluate_kind(const Expression& expression) {
     case ExpressionKind::attribute: return attribute(part(0), expression.name);
     case ExpressionKind::index: {
       const Value value = part(0);
-      if (value.text()) spend(16 * weight(value));  // its characters are counted from the start
-      if (value.dict()) spend(weight(value));
+      if (value.text()) spend(value.weight());  // its characters are counted from the start
+      if (value.dict()) spend(16 * value.dict()->members.size());
       return item(value, part(1));
     }
     case ExpressionKind::slice: return evaluate_slice(expression);
@@ -264,6 +268,7 @@ Value Evaluator::evaluate_kind(const Expression& expression) {
 
 Value Evaluator::evaluate_binary(const std::string& symbol, const Value& left, const Value& right) {
   if (symbol == "~") {
+    spend(left.weight() + right.weight());
     Text out = to_text(left);
     out += to_text(right);
     return Value(std::move(out));
@@ -300,8 +305,8 @@ Value Evaluator::evaluate_comparison(const Expression& expression) {
   Value left = evaluate(*expression.parts[0]);
   for (std::size_t i = 0; i < expression.operators.size(); ++i) {
     Value right = evaluate(*expression.parts[i + 1]);
-    spend(weight(left) + weight(right));
     const std::string& symbol = expression.operators[i];
+    spend(comparison_weight(symbol, left, right));
     const bool holds = symbol == "=="       ? equal(left, right)
                        : symbol == "!="     ? !equal(left, right)
                        : symbol == "<"      ? less(left, right)
@@ -331,14 +336,15 @@ Value Evaluator::evaluate_slice(const Expression& expression) {
   if (step == 0) throw Problem("a slice's step is 0");
   if (!value.text() && !value.list()) throw Problem(fmt::format("{} cannot be sliced", value.type()));
 
-  const std::vector<Value> items = elements(value);
-  spend(16 * items.size());
-  const auto count = static_cast<std::int64_t>(items.size());
+  const auto count = static_cast<std::int64_t>(length(value));
   const std::int64_t lowest = step > 0 ? 0 : -1, highest = step > 0 ? count : count - 1;
   const auto clamp = [&](std::int64_t bound) { return std::clamp(bound < 0 ? bound + count : bound, lowest, highest); };
   const std::int64_t begin = given[0] ? clamp(bounds[0]) : step > 0 ? 0 : count - 1;
   const std::int64_t end = given[1] ? clamp(bounds[1]) : step > 0 ? count : -1;
 
+  if (value.text() && step == 1) return Value(value.text()->characters(static_cast<std::size_t>(begin), static_cast<std::size_t>(std::max(begin, end))));
+  const std::vector<Value> items = elements(value);
+  spend(16 * items.size());
   std::vector<Value> taken;
   const std::int64_t stride = std::clamp<std::int64_t>(step, -count - 1, count + 1);  // beyond, only the first counts
   for (std::int64_t i = begin; step > 0 ? i < end : i > end; i += stride) taken.push_back(items[static_cast<std::size_t>(i)]);
@@ -352,7 +358,7 @@ Arguments Evaluator::evaluate_arguments(const Expression& call, std::size_t firs
   Arguments out;
   for (std::size_t i = first; i < call.parts.size(); ++i) {
     out.positional.push_back(evaluate(*call.parts[i]));
-    spend(weight(out.positional.back()));
+    if (out.positional.back().text()) spend(out.positional.back().weight());
   }
   for (const auto& [name, value] : call.arguments) out.named.emplace_back(name, evaluate(*value));
   return out;

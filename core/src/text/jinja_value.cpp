@@ -12,10 +12,15 @@ namespace lmkit::jinja {
 namespace {
 
 constexpr int max_depth = 100;  // of lists and dicts in one another
+constexpr std::size_t max_weight = std::size_t{1} << 40;  // where counting stops; 2^20 of them still fit
 
 int checked_depth(int depth) {
   if (depth > max_depth) throw Problem("a value is nested too deeply, or a namespace is put into another value");
   return depth;
+}
+
+void check_text(const std::string& text) {
+  if (text.size() > max_text) throw Problem("a text gets too long");
 }
 
 std::string python_float(double value) {
@@ -51,13 +56,19 @@ std::string repr(const Value& value) {
   if (const Text* text = value.text()) return quoted(text->bytes);
   if (const List* list = value.list()) {
     std::string out(1, list->tuple ? '(' : '[');
-    for (std::size_t i = 0; i < list->items.size(); ++i) out += (i ? ", " : "") + repr(list->items[i]);
+    for (std::size_t i = 0; i < list->items.size(); ++i) {
+      out += (i ? ", " : "") + repr(list->items[i]);
+      check_text(out);
+    }
     if (list->tuple && list->items.size() == 1) out += ',';
     return out += list->tuple ? ')' : ']';
   }
   if (const Dict* dict = value.dict()) {
     std::string out = "{";
-    for (const auto& [key, member] : dict->members) out += (out.size() > 1 ? ", " : "") + quoted(key.bytes) + ": " + repr(member);
+    for (const auto& [key, member] : dict->members) {
+      out += (out.size() > 1 ? ", " : "") + quoted(key.bytes) + ": " + repr(member);
+      check_text(out);
+    }
     return out += '}';
   }
   return to_text(value).bytes;
@@ -89,6 +100,7 @@ void write_json(const Value& value, const JsonStyle& style, int level, std::stri
   const auto new_line = [&](int at) {
     if (style.indent >= 0) out += '\n' + std::string(static_cast<std::size_t>(style.indent * at), ' ');
   };
+  check_text(out);
   std::string_view separator = style.item_separator;
   if (style.indent >= 0 && separator == ", ") separator = ",";  // as json.dumps does
 
@@ -162,21 +174,34 @@ Text Text::substr(std::size_t begin, std::size_t count) const {
   return out;
 }
 
+Text Text::characters(std::size_t begin, std::size_t end) const {
+  std::size_t at = 0;
+  const auto skip = [&](std::size_t count) {
+    for (; count > 0 && at < bytes.size(); --count) at += decode_utf8(bytes, at).length;
+    return at;
+  };
+  const std::size_t first = skip(begin), last = skip(end - begin);
+  return substr(first, last - first);
+}
+
 Text Text::with_bytes(std::string changed) const { return Text(changed, !foreign.empty()); }
 
 Value Value::list(std::vector<Value> items, bool tuple) {
+  if (items.size() > max_items) throw Problem("a list gets too long");
   int depth = 0;
-  for (const Value& item : items) depth = std::max(depth, item.depth());
+  std::size_t weight = 16 * items.size();
+  for (const Value& item : items) depth = std::max(depth, item.depth()), weight += item.weight();
   Value out;
-  out.value_ = std::make_shared<const List>(List{std::move(items), tuple, checked_depth(depth + 1)});
+  out.value_ = std::make_shared<const List>(List{std::move(items), tuple, checked_depth(depth + 1), std::min(weight, max_weight)});
   return out;
 }
 
 Value Value::dict(Members members) {
   int depth = 0;
-  for (const auto& [key, value] : members) depth = std::max(depth, value.depth());
+  std::size_t weight = 0;
+  for (const auto& [key, value] : members) depth = std::max(depth, value.depth()), weight += 16 + key.bytes.size() + value.weight();
   Value out;
-  out.value_ = std::make_shared<const Dict>(Dict{std::move(members), checked_depth(depth + 1)});
+  out.value_ = std::make_shared<const Dict>(Dict{std::move(members), checked_depth(depth + 1), std::min(weight, max_weight)});
   return out;
 }
 
@@ -197,6 +222,12 @@ int Value::depth() const noexcept {
   if (const Dict* held = dict()) return held->depth;
   if (const Loop* held = loop()) return held->depth;
   return name_space() ? max_depth : 0;  // it is the only value that could come to hold itself
+}
+
+std::size_t Value::weight() const noexcept {
+  if (const Text* held = text()) return held->bytes.size();
+  if (const List* held = list()) return held->weight;
+  return dict() ? dict()->weight : 0;
 }
 
 std::string_view Value::type() const noexcept {
@@ -250,6 +281,7 @@ std::vector<Value> elements(const Value& value) {
   if (const Dict* dict = value.dict()) {
     for (const auto& [key, member] : dict->members) out.emplace_back(key);
   } else if (const Text* text = value.text()) {
+    if (length(value) > max_items) throw Problem("a text is too long to be taken apart");
     for (std::size_t at = 0; at < text->bytes.size();) {
       const std::size_t length = decode_utf8(text->bytes, at).length;
       out.emplace_back(text->substr(at, length));

@@ -21,6 +21,9 @@
 
 namespace lmkit::jinja {
 
+inline constexpr std::size_t max_text = std::size_t{16} << 20;
+inline constexpr std::size_t max_items = std::size_t{1} << 20;
+
 // What is wrong with a template or its use of a value; the evaluator adds the line.
 struct Problem : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -34,6 +37,7 @@ struct Text {
   explicit Text(std::string_view text, bool is_foreign = false);
   Text& operator+=(const Text& other);
   Text substr(std::size_t begin, std::size_t count = std::string::npos) const;
+  Text characters(std::size_t begin, std::size_t end) const;  // from one character's number to another's
   Text with_bytes(std::string changed) const;  // foreign as a whole if any of this is
 };
 
@@ -45,11 +49,13 @@ struct List {
   std::vector<Value> items;
   bool tuple = false;
   int depth = 1;
+  std::size_t weight = 0;
 };
 using Members = std::vector<std::pair<Text, Value>>;  // in order of insertion
 struct Dict {
   Members members;
   int depth = 1;
+  std::size_t weight = 0;
 };
 struct Namespace {
   Members members;
@@ -80,7 +86,7 @@ class Value {
   explicit Value(std::shared_ptr<const Loop> value) : value_(std::move(value)) {}
   explicit Value(const Macro* value) : value_(value) {}
   explicit Value(Function value) : value_(value) {}
-  static Value list(std::vector<Value> items, bool tuple = false);  // throws Problem beyond the nesting limit
+  static Value list(std::vector<Value> items, bool tuple = false);  // throws Problem beyond the limits below
   static Value dict(Members members);
 
   template <class T>
@@ -104,6 +110,7 @@ class Value {
 
   bool truth() const noexcept;
   int depth() const noexcept;
+  std::size_t weight() const noexcept;  // bytes that reading all of it touches, about; texts shared inside count each time
   std::string_view type() const noexcept;  // its name, for messages
 
  private:

@@ -161,6 +161,14 @@ TEST_CASE("chat template: one that nests, grows or runs without end is stopped")
   stopped("{% set ns = namespace() %}{% set ns.x = ns %}");
   stopped("{% set ns = namespace() %}{% set x = [ns] %}");
   stopped("{{ 'ab' * 1000000000000 }}");
+  stopped("{% for c in 'x' * 10000000 %}{% endfor %}");
+  stopped("{{ ('a,' * 5000000).split(',')|length }}");
+  const std::string many_long = "{% set long = 'x' * 10000000 %}{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = ns.x + [long] %}{% endfor %}";
+  stopped(many_long + "{{ ns.x }}");
+  stopped(many_long + "{{ ns.x|tojson }}");
+  stopped(many_long + "{{ ns.x|join }}");
+  stopped("{{ ('\\n' * 10000000)|indent(1000) }}");
+  stopped("{{ ('a' * 10000000)|replace('a', 'b' * 10000) }}");
   stopped("{{ 9223372036854775807 + 1 }}");
   stopped("{{ 10 ** 100 }}");
 }
