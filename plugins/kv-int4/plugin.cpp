@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#if defined(LMKIT_PLUGIN_CUDA_ARCHS)
+#include "kv_int4_cuda.hpp"
+using Backend = lmkit::KvInt4OnDevice;
+#else
 #include "kv_int4.hpp"
+using Backend = lmkit::KvInt4;
+#endif
 
 #include <lmkit/plugin_sdk.hpp>
 
@@ -14,4 +20,4 @@ constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero poin
 }  // namespace
 
 LMKIT_PLUGIN_ENTRY = describe("kv-int4", "1.0.0", "4-bit keys and values, one scale per token and head: 28 % of the bytes of fp16",
-                              "Apache-2.0", options<rotation, zero_point>, serves<lmkit::kv_table<lmkit::KvInt4>>);
+                              "Apache-2.0", options<rotation, zero_point>, serves<lmkit::kv_table<Backend>>);

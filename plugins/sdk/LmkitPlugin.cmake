@@ -5,8 +5,10 @@
 #   instantiate templates tagged with lmkit::kernels::isa::LMKIT_ISA, so no two copies share a symbol; the baseline
 #   comes first, so that any inline function left over is linked in its baseline form.
 #
-# lmkit_add_plugin(name SOURCES file… [KERNELS file…])
+# lmkit_add_plugin(name SOURCES file… [KERNELS file…] [CUDA item…])
 #   A plugin: one shared object name.so that exports lmkit_plugin_entry alone, with KERNELS compiled per instruction set.
+#   CUDA names .cu files and libraries of its CUDA half, for which LMKIT_PLUGIN_CUDA_ARCHS is defined; where CMake has no
+#   CUDA language they are left out. The runtime is linked statically, so the file loads on a machine without CUDA.
 include_guard(GLOBAL)
 
 set(LMKIT_SDK_DIR ${CMAKE_CURRENT_LIST_DIR})
@@ -42,13 +44,26 @@ function(lmkit_add_isa_kernels target)
 endfunction()
 
 function(lmkit_add_plugin name)
-  cmake_parse_arguments(PLUGIN "" "" "SOURCES;KERNELS" ${ARGN})
+  cmake_parse_arguments(PLUGIN "" "" "SOURCES;KERNELS;CUDA" ${ARGN})
   add_library(${name} MODULE ${PLUGIN_SOURCES})
   target_link_libraries(${name} PRIVATE lmkit::plugin_sdk)
   if(PLUGIN_KERNELS)
     target_sources(${name} PRIVATE ${LMKIT_CPU_ISA_SOURCE})  # finds the instruction set at run time
     string(JOIN " " isas ${LMKIT_ISAS})
     target_compile_definitions(${name} PRIVATE "LMKIT_PLUGIN_CPU_ISAS=\"${isas}\"")
+  endif()
+  if(PLUGIN_CUDA AND CMAKE_CUDA_COMPILER)
+    foreach(item ${PLUGIN_CUDA})
+      if(item MATCHES "\\.cu$")
+        target_sources(${name} PRIVATE ${item})
+      else()
+        target_link_libraries(${name} PRIVATE ${item})
+      endif()
+    endforeach()
+    string(JOIN " " archs ${CMAKE_CUDA_ARCHITECTURES})
+    target_compile_definitions(${name} PRIVATE "LMKIT_PLUGIN_CUDA_ARCHS=\"${archs}\"")
+    target_link_libraries(${name} PRIVATE CUDA::cudart_static)
+    set_target_properties(${name} PROPERTIES CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Static)
   endif()
   set_target_properties(${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   if(LMKIT_PLUGIN_DIR)

@@ -34,8 +34,15 @@ class DeviceArray {
 
   T* data() const { return data_; }
   std::size_t size() const { return size_; }
-  void fill(int byte) { check(cudaMemset(data_, byte, size_ * sizeof(T))); }
-  void upload(const std::vector<T>& values) { check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice)); }
+  // Done at return, also for streams that do not wait for the default one.
+  void fill(int byte) {
+    check(cudaMemset(data_, byte, size_ * sizeof(T)));
+    check(cudaStreamSynchronize(nullptr));
+  }
+  void upload(const std::vector<T>& values) {
+    check(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+    check(cudaStreamSynchronize(nullptr));
+  }
   std::vector<T> download() const {
     std::vector<T> values(size_);
     check(cudaMemcpy(values.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));

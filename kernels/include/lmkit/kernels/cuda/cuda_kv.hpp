@@ -8,7 +8,10 @@
 //     kv_view.cuh      a launch's pages and heads   kv_prefill.cuh  chunks of new tokens
 //
 // Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Slots that hold no token
-// may contain anything, NaN included. Activations are fp16 or bf16.
+// may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
+//
+// On sm_90 attend's first blocks start before the launch right before it (append, as a rule) is done, and read the step's
+// arrays, not queries or pages: query_starts, kv_lengths and block_tables must have been written by an earlier one.
 #pragma once
 
 #include <lmkit/base/error.hpp>
@@ -26,6 +29,7 @@ namespace lmkit::kernels::cuda {
 // What decode attention needs of the workspace: (slots, columns, head_dim + 2) floats and (sequences + 1) step starts.
 struct DecodeWorkspace {
   std::int32_t all_workers;  // warps of its grid
+  std::int32_t warps;        // of a block
   std::int32_t query_tiles;  // items of one key/value head
   std::int32_t columns;      // queries of an item
   std::int64_t slots_at;     // bytes
@@ -54,7 +58,7 @@ class CudaKv {
 
   std::int64_t workspace_bytes(const KvLimits& limits) const noexcept {
     const std::int64_t items = std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles;
-    return starts_bytes(limits.max_sequences) + KvSlots::count(decode_.all_workers, items) * decode_.columns * (kernels_->head_dim + 2) * 4;
+    return starts_bytes(limits.max_sequences) + PartialSlots::count(decode_.all_workers, items) * decode_.columns * (kernels_->head_dim + 2) * 4;
   }
 
   Status append(const KvAppend& args, Stream stream) noexcept {

@@ -110,6 +110,7 @@ __global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const Ap
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   const int token = blockIdx.x, row = blockIdx.y * append_rows + warp;
   const int first_k = view.query_heads, first_v = first_k + view.kv_heads;
+  start_dependents();  // decode may look at the step's arrays meanwhile
   if (row >= first_v + view.kv_heads) return;
 
   const int sequence = view.token_sequence[token];

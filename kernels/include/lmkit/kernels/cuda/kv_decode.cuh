@@ -40,23 +40,19 @@ struct DecodeParams {
 template <class Codec, int head_dim, int tiles_of_8>
 struct DecodeShape {
   using Stored = KvTile<Codec, head_dim>;
-  static constexpr int warps = 4;
+  static constexpr int most_warps = 4;  // of a block; fewer where shared memory is short (sm_86, 89, 120)
   static constexpr int columns = 8 * tiles_of_8;
-  // 32 tokens a step where the tile is small, so that two chains of products overlap
-  static constexpr int tiles = Stored::bytes <= 2560 ? 2 : 1;
+  // 64 tokens a step at 4 bits and 32 at 8 (head_dim 128), so that chains of products overlap. On an H200, 8 warps with
+  // three such stages beat 12 and 16 warps with fewer or smaller ones: fewer parts to merge at the same bytes in flight.
+  static constexpr int tiles = Stored::bytes <= 2560 ? 4 : Stored::bytes <= 5120 ? 2 : 1;
   static constexpr int step_tokens = tiles * tile_tokens;
   static constexpr int stage_bytes = tiles * Stored::bytes;
-  // 16 warps on a multiprocessor share 216 KiB of stages: 3 stages at 4 and 8 bits and 128 dimensions. Larger tiles take
-  // their three stages from fewer warps.
-  static constexpr int fit = 216 * 1024 / 16 / stage_bytes;
-  static constexpr int stages = fit < 3 ? 3 : fit > 4 ? 4 : fit;
+  static constexpr int stages = 3;
   // a packed codec is expanded to 16 bits for one step
   static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
   static constexpr int warp_bytes = stages * stage_bytes + expanded_bytes;
-  static constexpr int most_blocks = 222 * 1024 / (warps * warp_bytes);
-  static constexpr int enough_blocks = tiles_of_8 == 1 ? 4 : 2;  // as many as the registers allow without spilling
-  static constexpr int blocks = most_blocks < 1 ? 1 : most_blocks > enough_blocks ? enough_blocks : most_blocks;  // of a multiprocessor
-  static constexpr int shared_bytes(int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
+  static constexpr int blocks = 2 * most_warps * warp_bytes <= 220 * 1024 ? 2 : 1;  // of a multiprocessor of sm_90
+  static constexpr int shared_bytes(int warps, int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
 };
 
 // Steps of one item of sequence s: those with a visible token, if it has one new token.
@@ -70,10 +66,10 @@ __device__ __forceinline__ int steps_of(const KvView& view, int s, int window, i
 }
 
 // starts[s] = steps of one item of the sequences before s. All threads of the block; ends with a barrier.
-template <int threads>
+template <int most_warps>
 __device__ void scan_steps(const KvView& view, int window, int step_tokens, std::int32_t* starts) {
-  __shared__ std::int32_t warp_sums[threads / warp_size];
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  __shared__ std::int32_t warp_sums[most_warps];
+  const int threads = blockDim.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   std::int32_t total = 0;
   if (threadIdx.x == 0) starts[0] = 0;
   for (int base = 0; base < view.sequences; base += threads) {
@@ -85,9 +81,7 @@ __device__ void scan_steps(const KvView& view, int window, int step_tokens, std:
     }
     if (lane == warp_size - 1) warp_sums[warp] = sum;
     __syncthreads();
-    for (int w = 0; w < threads / warp_size; ++w) {
-      if (w < warp) sum += warp_sums[w];
-    }
+    for (int w = 0; w < warp; ++w) sum += warp_sums[w];
     if (s < view.sequences) starts[s + 1] = total + sum;
     for (int w = 0; w < threads / warp_size; ++w) total += warp_sums[w];
     __syncthreads();
@@ -392,29 +386,32 @@ struct DecodeItem {
 
 // T: the type of the products: the activations' for plain and packed codecs, half for folded ones.
 template <class Codec, int head_dim, int tiles_of_8, class T>
-__global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>::blocks)) decode_kernel(const DecodeParams p) {
+__global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::most_warps * warp_size), (DecodeShape<Codec, head_dim, tiles_of_8>::blocks))
+    decode_kernel(const DecodeParams p) {
   using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
   using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
   using Stored = KvTile<Codec, head_dim>;
   extern __shared__ __align__(128) std::byte shared[];
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   std::byte* stages = shared + warp * Shape::warp_bytes;
-  auto* starts = reinterpret_cast<std::int32_t*>(shared + Shape::warps * Shape::warp_bytes);
+  auto* starts = reinterpret_cast<std::int32_t*>(shared + blockDim.x / warp_size * Shape::warp_bytes);
 
-  scan_steps<Shape::warps * warp_size>(p.view, p.window, Shape::step_tokens, starts);
-  start_dependents();
+  scan_steps<Shape::most_warps>(p.view, p.window, Shape::step_tokens, starts);
   const int sequences = p.view.sequences;
-  if (blockIdx.x == 0)
-    for (int s = threadIdx.x; s <= sequences; s += Shape::warps * warp_size) p.step_starts[s] = starts[s];
-
   const int items = p.view.kv_heads * p.query_tiles;
   const KvSplit split = KvSplit::of(p.all_workers, starts[sequences] * items);
   const int worker = warp * gridDim.x + blockIdx.x;  // neighbours on the line run on different multiprocessors
   const int end = split.begin(worker + 1);
   int at = split.begin(worker);
-  if (at >= end) return;
 
   StepLoader<Shape> loader{p, starts, items, lane, at, end};
+  if (at < end) loader.next_page();
+  // So far the step's arrays were read. Queries, pages and the workspace belong to the launch before until it is done.
+  wait_for_prerequisites();
+  start_dependents();
+  if (blockIdx.x == 0)
+    for (int s = threadIdx.x; s <= sequences; s += blockDim.x) p.step_starts[s] = starts[s];
+  if (at >= end) return;
   const std::uint32_t stages_at = shared_address(stages);
   int fill = 0, use = 0;  // stage indices
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
@@ -452,8 +449,8 @@ __global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>
       if constexpr (Stored::kind == TileKind::packed) __syncwarp();
     }
     const bool starts_item = place.step == 0, ends_item = place.step + steps == place.steps;
-    const std::int64_t slot = starts_item && ends_item ? KvSlots::of_item(p.all_workers, place.sequence * items + place.item)
-                                                       : KvSlots::of_part(worker, starts_item);
+    const std::int64_t slot = starts_item && ends_item ? PartialSlots::of_item(p.all_workers, place.sequence * items + place.item)
+                                                       : PartialSlots::of_part(worker, starts_item);
     item.end(p.slots + slot * p.slot_columns * (head_dim + 2), count, lane);
     at += steps;
   }
@@ -463,7 +460,7 @@ __global__ void __launch_bounds__(128, (DecodeShape<Codec, head_dim, tiles_of_8>
 inline constexpr int most_merge_warps = 16;
 
 // One block a (query head, sequence): out = sum over parts of 2^(maximum - overall) out / sum of the same sums.
-// Threads: (32, warps); dynamic shared memory: (warps, head_dim + 1) floats. Starts while decode still runs.
+// Threads: (32, warps); a warp takes a run of the parts. Dynamic shared memory: (warps, head_dim + 2) floats.
 template <int head_dim>
 __global__ void __launch_bounds__(warp_size* most_merge_warps) merge_kernel(const DecodeParams p, const int columns) {
   extern __shared__ float rows[];
@@ -473,45 +470,66 @@ __global__ void __launch_bounds__(warp_size* most_merge_warps) merge_kernel(cons
   const int kv_head = (head + view.group_offset) / view.group_size, query = head - view.first_query(kv_head);
   const int item = kv_head * p.query_tiles + query / columns;
   wait_for_prerequisites();
+  start_dependents();
   const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
   if (steps == 0) return;
   const KvSplit split = KvSplit::of(p.all_workers, p.step_starts[view.sequences] * items);
   const int at = begin * items + item * steps;
   const int first = split.worker_of(at), last = split.worker_of(at + steps - 1);
   const auto part = [&](int worker) {
-    const std::int64_t slot = first == last ? KvSlots::of_item(p.all_workers, s * items + item) : KvSlots::of_part(worker, worker == first);
+    const std::int64_t slot = first == last ? PartialSlots::of_item(p.all_workers, s * items + item) : PartialSlots::of_part(worker, worker == first);
     return p.slots + (slot * p.slot_columns + query % columns) * (head_dim + 2);
   };
 
-  // every warp takes every warps-th part, every lane every 32nd dimension
+  // Lane l knows maximum and sum of every 32nd part of the warp's run, and holds every 32nd dimension.
   constexpr int share = (head_dim + warp_size - 1) / warp_size;
-  float largest = -INFINITY;
-  for (int w = first + lane; w <= last; w += warp_size) largest = fmaxf(largest, part(w)[head_dim]);
-  largest = max_over_columns(max_over_rows(largest));
-  float total = 0.f, out[share] = {};
-#pragma unroll 4
-  for (int w = first + warp; w <= last; w += warps) {
-    const float* row = part(w);
+  const int run = (last - first + warps) / warps, run_first = first + warp * run, run_last = min(run_first + run - 1, last);
+  float largest = -INFINITY, total = 0.f, out[share] = {};
+  for (int base = run_first; base <= run_last; base += warp_size) {
+    float2 mine = make_float2(-INFINITY, 0.f);
+    if (base + lane <= run_last) mine = *reinterpret_cast<const float2*>(part(base + lane) + head_dim);
+    const float larger = fmaxf(largest, max_over_columns(max_over_rows(mine.x)));
+    const float shrink = exp2_approx(largest - larger), factor = exp2_approx(mine.x - larger);
+    largest = larger;
+    total = total * shrink + sum_over_columns(sum_over_rows(factor * mine.y));
+#pragma unroll
+    for (int d = 0; d < share; ++d) out[d] *= shrink;
+    const int count = min(warp_size, run_last - base + 1);
+#pragma unroll 8
+    for (int n = 0; n < count; ++n) {
+      const float* row = part(base + n);
+      const float weight = __shfl_sync(full_warp, factor, n);
+#pragma unroll
+      for (int d = 0; d < share; ++d)
+        if (d * warp_size + lane < head_dim) out[d] += weight * row[d * warp_size + lane];
+    }
+  }
+  float* mine = rows + warp * (head_dim + 2);
+#pragma unroll
+  for (int d = 0; d < share; ++d)
+    if (d * warp_size + lane < head_dim) mine[d * warp_size + lane] = out[d];
+  if (lane == 0) mine[head_dim] = largest, mine[head_dim + 1] = total;
+  __syncthreads();
+  if (warp > 0) return;
+  for (int w = 0; w < warps; ++w) largest = fmaxf(largest, rows[w * (head_dim + 2) + head_dim]);
+  float sum = 0.f;
+#pragma unroll
+  for (int d = 0; d < share; ++d) out[d] = 0.f;
+  for (int w = 0; w < warps; ++w) {
+    const float* row = rows + w * (head_dim + 2);
     const float factor = exp2_approx(row[head_dim] - largest);
-    total += factor * row[head_dim + 1];
+    sum += factor * row[head_dim + 1];
 #pragma unroll
     for (int d = 0; d < share; ++d)
       if (d * warp_size + lane < head_dim) out[d] += factor * row[d * warp_size + lane];
   }
-  float* mine = rows + warp * (head_dim + 1);
 #pragma unroll
   for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) mine[d * warp_size + lane] = out[d];
-  if (lane == 0) mine[head_dim] = total;
-  __syncthreads();
-  if (warp > 0) return;
-  for (int d = lane; d <= head_dim; d += warp_size)
-    for (int w = 1; w < warps; ++w) rows[d] += rows[w * (head_dim + 1) + d];
+    if (d * warp_size + lane < head_dim) rows[d * warp_size + lane] = out[d] / sum;
   __syncwarp();
-  const float scale = 1.f / rows[head_dim];
   if (view.hadamard) hadamard_warp<head_dim>(rows, lane);
   auto* target = reinterpret_cast<std::uint32_t*>(p.out + view.query_starts[s] * p.out_stride + head * head_dim);
-  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[2 * d] * scale, rows[2 * d + 1] * scale, view.is_bf16);
+  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[2 * d], rows[2 * d + 1], view.is_bf16);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -35,7 +35,7 @@ struct Unpack {
       return {__byte_perm(words[0], 0, 0x4140), __byte_perm(words[1], 0, 0x4140), __byte_perm(words[0], 0, 0x4342),
               __byte_perm(words[1], 0, 0x4342)};
     } else {
-      return {words[0], words[1], words[2], words[3]};
+      return {words[0], words[2], words[1], words[3]};
     }
   }
 
@@ -116,7 +116,7 @@ __device__ void clear_tail(std::byte* tiles_at, int tiles, int valid, int rank, 
   } else {
     for (int n = rank; n < tiles * Tile::words * 32; n += size) {
       const int tile = n / (Tile::words * 32), word = n / 32 % Tile::words, i = n % 4;
-      const int token = tile * tile_tokens + 2 * i + word % 4 / 2 * 8;
+      const int token = tile * tile_tokens + 2 * i + word % 2 * 8;
       if (token + 1 < valid) continue;
       auto* at = reinterpret_cast<std::uint32_t*>(tiles_at + tile * Tile::bytes + Tile::part_bytes + Tile::word_offset(word, n % 32));
       *at = token < valid ? *at & 0xffffu : 0u;

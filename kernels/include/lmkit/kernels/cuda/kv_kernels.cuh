@@ -41,6 +41,13 @@ struct KvLaunches {
     return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   }
 
+  // A multiprocessor cuts its memory into L1 and shared memory anew only when it is empty. Blocks of decode that start beside
+  // the last ones of a launch before must find the cut they need, or some of them wait for a whole decode to end.
+  template <class Kernel>
+  static int share_cut(Kernel* kernel) noexcept {
+    return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  }
+
   // Shared memory a block may have; decode's grows with the sequences of a step.
   static int shared_limit(int& bytes) noexcept {
     int device = 0;
@@ -59,13 +66,15 @@ struct KvLaunches {
     if (const int error = shared_limit(limit)) return error;
     if (const int error = cudaFuncGetAttributes(&attributes, kernel)) return error;
     if (const int error = allow_shared(kernel, limit - static_cast<int>(attributes.sharedSizeBytes))) return error;
-    if (const int error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, Shape::warps * warp_size, Shape::shared_bytes(256)))
+    if (const int error = share_cut(kernel)) return error;
+    decode.warps = Shape::most_warps;
+    while (decode.warps > 1 && Shape::shared_bytes(decode.warps, 1024) > limit) decode.warps /= 2;
+    if (const int error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, decode.warps * warp_size,
+                                                                        Shape::shared_bytes(decode.warps, 256)))
       return error;
     if (blocks == 0) return cudaErrorInvalidConfiguration;
-    int major = 0;
-    if (const int error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) return error;
-    decode.overlap = major >= 9;
-    decode.all_workers = multiprocessors * blocks * Shape::warps;
+    decode.overlap = attributes.ptxVersion >= 90;  // what was compiled for less has no way to wait
+    decode.all_workers = multiprocessors * blocks * decode.warps;
     decode.columns = Shape::columns;
     return 0;
   }
@@ -75,6 +84,7 @@ struct KvLaunches {
     if constexpr (has_wide) error = wide(group_size) ? prepare_decode<2>(decode) : prepare_decode<1>(decode);
     else error = prepare_decode<1>(decode);
     if (error) return error;
+    if ((error = share_cut(merge_kernel<head_dim>)) || (error = share_cut(append_kernel<Codec, head_dim>))) return error;
     decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
     return allow_shared(prefill_kernel<Codec, head_dim, T>, PrefillShape<Codec, head_dim>::shared_bytes);
   }
@@ -96,28 +106,34 @@ struct KvLaunches {
     return cudaGetLastError();
   }
 
+  // overlap: may start before the launch before it ends, which the kernel then waits for.
+  template <class... Params, class... Args>
+  static int launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t on, bool overlap, Args&&... args) noexcept {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = on;
+    config.attrs = &attribute;
+    config.numAttrs = overlap ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+  }
+
   template <int tiles_of_8>
-  static int decode(const DecodeParams& p, void* stream) noexcept {
+  static int decode(const DecodeParams& p, int warps, void* stream) noexcept {
     using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
     const auto on = static_cast<cudaStream_t>(stream);
-    decode_kernel<Codec, head_dim, tiles_of_8, T>
-        <<<p.all_workers / Shape::warps, Shape::warps * warp_size, Shape::shared_bytes(p.view.sequences), on>>>(p);
-    if (const int error = cudaGetLastError()) return error;
-
-    // a warp for every fourth of the parts that an item may be in
+    if (const int error = launch(decode_kernel<Codec, head_dim, tiles_of_8, T>, p.all_workers / warps, warps * warp_size,
+                                 Shape::shared_bytes(warps, p.view.sequences), on, p.overlap, p))
+      return error;
+    // a warp for every eighth of the parts that an item may be in
     const int items = p.view.sequences * p.view.kv_heads * p.query_tiles;
-    const int warps = std::clamp(p.all_workers / (4 * items), 1, most_merge_warps);
-    cudaLaunchAttribute overlap{};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(p.view.query_heads, p.view.sequences);
-    config.blockDim = dim3(warp_size, warps);
-    config.dynamicSmemBytes = warps * (head_dim + 1) * sizeof(float);
-    config.stream = on;
-    config.attrs = &overlap;
-    config.numAttrs = p.overlap ? 1 : 0;
-    return cudaLaunchKernelEx(&config, merge_kernel<head_dim>, p, Shape::columns);
+    const int merge_warps = std::clamp(p.all_workers / (8 * items), 1, most_merge_warps);
+    return launch(merge_kernel<head_dim>, dim3(p.view.query_heads, p.view.sequences), dim3(warp_size, merge_warps),
+                  merge_warps * (head_dim + 2) * sizeof(float), on, p.overlap, p, Shape::columns);
   }
 
   static int attend(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept {
@@ -137,9 +153,9 @@ struct KvLaunches {
     d.step_starts = static_cast<std::int32_t*>(args.workspace);
     d.slots = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + decode.slots_at);
     if constexpr (has_wide) {
-      if (const int error = wide(view.group_size) ? KvLaunches::decode<2>(d, stream) : KvLaunches::decode<1>(d, stream)) return error;
+      if (const int error = wide(view.group_size) ? KvLaunches::decode<2>(d, decode.warps, stream) : KvLaunches::decode<1>(d, decode.warps, stream)) return error;
     } else {
-      if (const int error = KvLaunches::decode<1>(d, stream)) return error;
+      if (const int error = KvLaunches::decode<1>(d, decode.warps, stream)) return error;
     }
     if (args.max_query_tokens <= 1) return 0;
     using Shape = PrefillShape<Codec, head_dim>;

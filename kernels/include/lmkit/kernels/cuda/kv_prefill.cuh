@@ -35,15 +35,15 @@ struct PrefillShape {
   static constexpr int row_tiles = head_dim <= 128 && (!Stored::folded || Stored::groups == 1) ? 2 : 1;
   static constexpr int warp_rows = 16 * row_tiles;
   static constexpr int rows = warps * warp_rows;
-  static constexpr int stage_tiles = 4;
-  static constexpr int stage_tokens = stage_tiles * tile_tokens;
-  static constexpr int stage_bytes = stage_tiles * Stored::bytes;
-  static constexpr int tiles = 2;  // that meet the softmax together
-  static constexpr int step_tokens = tiles * tile_tokens;
   static constexpr int stages = 2;
   static constexpr int query_bytes = rows * head_dim * 2;
-  static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? stage_tiles * 4 * tile_tokens * head_dim : 0;
-  static constexpr int shared_bytes = query_bytes + stages * stage_bytes + expanded_bytes;
+  // a packed codec is expanded to 16 bits for one stage
+  static constexpr int expanded_tile_bytes = Stored::kind == TileKind::packed ? 4 * tile_tokens * head_dim : 0;
+  static constexpr int tile_bytes = stages * Stored::bytes + expanded_tile_bytes;
+  static constexpr int tiles = query_bytes + 4 * tile_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
+  static constexpr int step_tokens = tiles * tile_tokens;
+  static constexpr int stage_bytes = tiles * Stored::bytes;
+  static constexpr int shared_bytes = query_bytes + tiles * tile_bytes;
 };
 
 // One warp's rows. Rows g and g + 8 of row tile m are this lane's.
@@ -336,17 +336,17 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
 
   const int length = view.kv_lengths[s], position = length - tokens + first_row;
   const int end = min(length, position + Shape::rows);
-  const int begin = p.window > 0 ? max(0, position - p.window + 1) / Shape::stage_tokens : 0;
-  const int steps = (end + Shape::stage_tokens - 1) / Shape::stage_tokens;
+  const int begin = p.window > 0 ? max(0, position - p.window + 1) / Shape::step_tokens : 0;
+  const int steps = (end + Shape::step_tokens - 1) / Shape::step_tokens;
   const int kv_head = (head + view.group_offset) / view.group_size;
   const std::int32_t* table = view.block_tables + s * view.block_table_stride;
   std::byte* stages = shared + Shape::query_bytes;
 
   // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
-  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::stage_tokens / view.block_tokens] : 0; };
+  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
   const auto issue = [&](int step, int block) {
     if (step < steps) {
-      const int tile = step * Shape::stage_tokens % view.block_tokens / tile_tokens;
+      const int tile = step * Shape::step_tokens % view.block_tokens / tile_tokens;
       const std::byte* source = view.tile(block, kv_head, tile, Stored::bytes);
       const std::uint32_t target = shared_address(stages + (step - begin) % Shape::stages * Shape::stage_bytes);
 #pragma unroll
@@ -370,23 +370,19 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
     __syncthreads();
     issue(step + 1, block);
     block = block_of(step + 2);
-    const int token = step * Shape::stage_tokens;
+    const int token = step * Shape::step_tokens;
     std::byte* stage = stages + (step - begin) % Shape::stages * Shape::stage_bytes;
     if constexpr (Stored::kind == TileKind::packed) {
       std::byte* expanded = stages + Shape::stages * Shape::stage_bytes;
-      expand_tiles<Codec, Stored, typename Rows::Tile, T>(stage, expanded, Shape::stage_tiles, length - token, thread, Shape::threads);
+      expand_tiles<Codec, Stored, typename Rows::Tile, T>(stage, expanded, Shape::tiles, length - token, thread, Shape::threads);
       stage = expanded;
       __syncthreads();
-    } else if (token + Shape::stage_tokens > length) {
-      clear_tail<Stored>(stage, Shape::stage_tiles, length - token, thread, Shape::threads);
+    } else if (token + Shape::step_tokens > length) {
+      clear_tail<Stored>(stage, Shape::tiles, length - token, thread, Shape::threads);
       __syncthreads();
     }
     const int first = p.window > 0 ? warp_position - p.window + 1 : 0, last = warp_position + Shape::warp_rows - 1;
-#pragma unroll 1
-    for (int t = 0; t < Shape::stage_tiles; t += Shape::tiles) {
-      const int at = token + t * tile_tokens;
-      if (at <= last && at + Shape::step_tokens > first) rows.add(p, stage + t * Rows::Tile::bytes, at, warp_position, lane);
-    }
+    if (token <= last && token + Shape::step_tokens > first) rows.add(p, stage, token, warp_position, lane);
   }
   rows.end(p, p.out + start * p.out_stride + head * head_dim, warp_row, tokens, lane);
 }

@@ -34,7 +34,7 @@ struct KvSplit {
 
 // Slots of partial results: a worker's first and last item may continue beyond its stretch (two slots each), an item
 // that lies within one stretch has the slot of the item.
-struct KvSlots {
+struct PartialSlots {
   LMKIT_HD static std::int64_t of_part(int worker, bool starts_item) noexcept { return 2LL * worker + starts_item; }
   LMKIT_HD static std::int64_t of_item(int all_workers, int item) noexcept { return 2LL * all_workers + item; }
   LMKIT_HD static std::int64_t count(int all_workers, std::int64_t items) noexcept { return 2LL * all_workers + items; }

@@ -15,6 +15,9 @@
 //   8 bits, 2 words             4i .. 4i+3                                2g and 2g+1
 //   16 bits, 4 words            4i .. 4i+3                                2g and 2g+1
 //
+// The four words of a 16-bit fragment are a0 a2 a1 a3, so that both B operands are register pairs as they are loaded; decode
+// pays a few moves for it.
+//
 // Three kinds: folded (FoldableKvCodec with a group that is a multiple of 16), plain (16-bit floats), packed (any other
 // KvCodec: its Packed values in token order, expanded to plain fragments in shared memory by the kernels).
 #pragma once
@@ -111,13 +114,13 @@ struct KvTile {
     const int g = t % 8, high = t / 8;
     if constexpr (bits() == 4) return offset({u / 8, g * 4 + u % 8 / 2, u % 2 * 2 + high});
     if constexpr (bits() == 8) return offset({u / 16 * 2 + high, g * 4 + u % 16 / 4, u % 4});
-    return offset({u / 16 * 4 + high + u % 4 / 2 * 2, g * 4 + u % 16 / 4, u % 2 * 2});
+    return offset({u / 16 * 4 + 2 * high + u % 4 / 2, g * 4 + u % 16 / 4, u % 2 * 2});
   }
   LMKIT_HD static constexpr int value_unit(int t, int u) noexcept {
     const int i = t % 8 / 2, odd = t % 2, high = t / 8;
     if constexpr (bits() == 4) return part_bytes + offset({u / 8, u % 8 * 4 + i, odd * 2 + high});
     if constexpr (bits() == 8) return part_bytes + offset({u / 16 * 2 + u % 2, u % 16 / 2 * 4 + i, odd + 2 * high});
-    return part_bytes + offset({u / 16 * 4 + u % 2 + 2 * high, u % 16 / 2 * 4 + i, odd * 2});
+    return part_bytes + offset({u / 16 * 4 + 2 * (u % 2) + high, u % 16 / 2 * 4 + i, odd * 2});
   }
   // scale and, unless symmetric, bias of token t's keys; those of the values follow
   LMKIT_HD static constexpr int scale_place(int t, int group) noexcept {

@@ -104,7 +104,7 @@ __device__ __forceinline__ Words<N> load_words(const std::byte* p) {
   return words;
 }
 
-// --- one launch after another on sm_90: the second's blocks start when the first's make room --------------------------------
+// --- one launch after another on sm_90: the second's blocks may start when all of the first's have said so ---------------
 
 __device__ __forceinline__ void start_dependents() {
 #if __CUDA_ARCH__ >= 900
