@@ -25,7 +25,7 @@ import reference
 ANSWER_TOKENS = 128
 MAX_MEAN_KL = 1e-3
 # Two programs round differently, so where the exact model's two best logits are this close, either may win.
-LOGIT_GAP = 0.1
+LOGIT_GAP = 0.02
 
 PROMPTS = [
     "Why is the sky blue?",
