@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmkit/kernels/affine_kv.hpp>
+#include "kv_int4.hpp"
 
-template const lmkit::kernels::KvKernels& lmkit::kernels::affine_kernels<lmkit::kernels::isa::LMKIT_ISA, 4>(int, bool) noexcept;
+namespace lmkit::kernels {
+
+template const KvKernels& affine_kernels<isa::LMKIT_ISA, KvInt4::Centred>(int) noexcept;
+template const KvKernels& affine_kernels<isa::LMKIT_ISA, KvInt4::Plain>(int) noexcept;
+
+}  // namespace lmkit::kernels

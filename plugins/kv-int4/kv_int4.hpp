@@ -3,9 +3,12 @@
 // KvInt4: keys and values as 4-bit integers with one half-precision scale and zero point per token and head.
 //
 //   rotation=hadamard|none   spread outliers over the head before rounding; q is rotated alike, and attention's result back
-//   zero-point=true          false drops the zero point: 26.6 % instead of 28.1 % of fp16's bytes at head_dim 64
+//   centre=previous|none     store keys as differences from the mean key of the block before (kernels/kv_centre.hpp); the
+//                            mean takes the place of the values' zero point. auto: previous on the CPU, none on CUDA,
+//                            whose kernels do not centre
 //
-// Neither scale nor zero point touches an element: attention works on the codes (concepts/kv_codec.hpp).
+// Both ways take 28.1 % of fp16's bytes at head_dim 64. Neither scale nor zero point touches an element: attention works on
+// the codes (concepts/kv_codec.hpp).
 #pragma once
 
 #include <lmkit/base/settings.hpp>
@@ -13,32 +16,26 @@
 #include <lmkit/kernels/affine_kv.hpp>
 #include <lmkit/kernels/cpu_kv.hpp>
 
-#include <string>
-#include <string_view>
-
 namespace lmkit {
 
 struct KvInt4Options {
   bool hadamard = true;
-  bool zero_point = true;
+  bool centred = true;
 };
 
 class KvInt4 : public kernels::CpuKv {
  public:
   using Options = KvInt4Options;
+  using Centred = kernels::AffineKv<4, false, true, true>;
+  using Plain = kernels::AffineKv<4, false, false, false>;
 
   // Throws Error if the shape is not supported.
   explicit KvInt4(const KvShape& shape, Options options = {})
-      : CpuKv(shape, kernels::affine_kernels_for<4>(shape.head_dim, !options.zero_point), options.hadamard) {}
+      : CpuKv(shape, options.centred ? kernels::affine_kernels_for<Centred>(shape.head_dim)
+                                     : kernels::affine_kernels_for<Plain>(shape.head_dim),
+              options.hadamard) {}
   KvInt4(const KvShape& shape, Settings settings)
-      : KvInt4(shape, Options{rotates(settings.text("rotation", "hadamard")), settings.flag("zero-point", true)}) {}
-
- private:
-  static bool rotates(std::string_view rotation) {
-    if (rotation == "hadamard") return true;
-    if (rotation == "none") return false;
-    throw Error(ErrorKind::plugin, "rotation=" + std::string(rotation), "hadamard or none");
-  }
+      : KvInt4(shape, Options{settings.text("rotation", "hadamard") == "hadamard", settings.text("centre", "auto") != "none"}) {}
 };
 
 static_assert(KvBackend<KvInt4>);

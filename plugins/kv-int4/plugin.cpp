@@ -15,9 +15,10 @@ using namespace lmkit::plugin;
 
 constexpr lmkit_option rotation =
     text_option("rotation", "spread outliers over a head before rounding", "hadamard", "hadamard|none");
-constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero point beside each scale", true);
+constexpr lmkit_option centre =
+    text_option("centre", "store keys as differences from the mean key of the block before; auto: on the CPU", "auto", "auto|previous|none");
 
 }  // namespace
 
 LMKIT_PLUGIN_ENTRY = describe("kv-int4", "1.0.0", "4-bit keys and values, one scale per token and head: 28 % of the bytes of fp16",
-                              "Apache-2.0", options<rotation, zero_point>, serves<lmkit::kv_table<Backend>>);
+                              "Apache-2.0", options<rotation, centre>, serves<lmkit::kv_table<Backend>>);

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmkit/kernels/affine_kv.hpp>
+#include "kv_int8.hpp"
 
-template const lmkit::kernels::KvKernels& lmkit::kernels::affine_kernels<lmkit::kernels::isa::LMKIT_ISA, 8>(int, bool) noexcept;
+namespace lmkit::kernels {
+
+template const KvKernels& affine_kernels<isa::LMKIT_ISA, KvInt8::ScaleOnly>(int) noexcept;
+template const KvKernels& affine_kernels<isa::LMKIT_ISA, KvInt8::ZeroPoint>(int) noexcept;
+
+}  // namespace lmkit::kernels

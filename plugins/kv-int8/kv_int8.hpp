@@ -21,10 +21,13 @@ struct KvInt8Options {
 class KvInt8 : public kernels::CpuKv {
  public:
   using Options = KvInt8Options;
+  using ScaleOnly = kernels::AffineKv<8, true, true, false>;
+  using ZeroPoint = kernels::AffineKv<8, false, false, false>;
 
   // Throws Error if the shape is not supported.
   explicit KvInt8(const KvShape& shape, Options options = {})
-      : CpuKv(shape, kernels::affine_kernels_for<8>(shape.head_dim, !options.zero_point)) {}
+      : CpuKv(shape, options.zero_point ? kernels::affine_kernels_for<ZeroPoint>(shape.head_dim)
+                                        : kernels::affine_kernels_for<ScaleOnly>(shape.head_dim)) {}
   KvInt8(const KvShape& shape, Settings settings) : KvInt8(shape, Options{settings.flag("zero-point", false)}) {}
 };
 

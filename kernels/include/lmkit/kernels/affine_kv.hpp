@@ -13,14 +13,18 @@ namespace lmkit::kernels {
 
 using AffineHeadDims = std::integer_sequence<int, 64, 80, 96, 128, 256>;
 
-// Defined below in files compiled once per instruction set, which instantiate:
-//     template const KvKernels& lmkit::kernels::affine_kernels<lmkit::kernels::isa::LMKIT_ISA, 4>(int, bool) noexcept;
-template <class Isa, int Bits>
-const KvKernels& affine_kernels(int head_dim, bool symmetric) noexcept;
+// What is chosen at compile time; a symmetric codec has no zero point.
+template <int Bits, bool SymmetricKeys, bool SymmetricValues, bool Centred>
+struct AffineKv {};
 
-template <int Bits>
-const KvKernels& affine_kernels_for(int head_dim, bool symmetric, CpuIsa isa = cpu_isa()) noexcept {
-  return with_isa(isa, [&]<class Isa>() -> const KvKernels& { return affine_kernels<Isa, Bits>(head_dim, symmetric); });
+// Defined below in files compiled once per instruction set, which instantiate:
+//     template const KvKernels& lmkit::kernels::affine_kernels<lmkit::kernels::isa::LMKIT_ISA, MyAffineKv>(int) noexcept;
+template <class Isa, class Kv>
+const KvKernels& affine_kernels(int head_dim) noexcept;
+
+template <class Kv>
+const KvKernels& affine_kernels_for(int head_dim, CpuIsa isa = cpu_isa()) noexcept {
+  return with_isa(isa, [&]<class Isa>() -> const KvKernels& { return affine_kernels<Isa, Kv>(head_dim); });
 }
 
 }  // namespace lmkit::kernels
@@ -30,17 +34,19 @@ const KvKernels& affine_kernels_for(int head_dim, bool symmetric, CpuIsa isa = c
 
 namespace lmkit::kernels {
 
-template <class Isa, int Bits, bool Symmetric, int... Dim>
-const KvKernels& affine_kernels_of(int head_dim, std::integer_sequence<int, Dim...>) noexcept {
-  const KvKernels* found = &kv_kernels<Isa, AffineCodec<Bits, 8, Symmetric>>();
-  ((head_dim == Dim ? void(found = &kv_kernels<Isa, AffineCodec<Bits, Dim, Symmetric>>()) : void()), ...);
+template <class Isa, int Bits, bool Keys, bool Values, bool Centred, int... Dim>
+const KvKernels& affine_kernels_of(AffineKv<Bits, Keys, Values, Centred>, int head_dim, std::integer_sequence<int, Dim...>) noexcept {
+  const KvKernels* found = &kv_kernels<Isa, AffineCodec<Bits, 8, Keys>>();
+  ((head_dim == Dim
+        ? void(found = &kv_kernels<Isa, KvCodecPair<AffineCodec<Bits, Dim, Keys>, AffineCodec<Bits, Dim, Values>, Centred>>())
+        : void()),
+   ...);
   return *found;
 }
 
-template <class Isa, int Bits>
-const KvKernels& affine_kernels(int head_dim, bool symmetric) noexcept {
-  return symmetric ? affine_kernels_of<Isa, Bits, true>(head_dim, AffineHeadDims{})
-                   : affine_kernels_of<Isa, Bits, false>(head_dim, AffineHeadDims{});
+template <class Isa, class Kv>
+const KvKernels& affine_kernels(int head_dim) noexcept {
+  return affine_kernels_of<Isa>(Kv{}, head_dim, AffineHeadDims{});
 }
 
 }  // namespace lmkit::kernels

@@ -7,6 +7,7 @@
 //
 //     kv_append.hpp  RoPE, rotation, encode            kv_pages.hpp   what a page holds, per kind of codec
 //     kv_attend.hpp  attention over pages              kv_plan.hpp    how attention is cut into tasks
+//     kv_centre.hpp  keys as differences from a mean
 //     cpu_kv.hpp     a KvBackend around a table
 //     kv_kernels.hpp the table of a codec: include it in a file compiled per instruction set, and instantiate
 //
@@ -28,6 +29,11 @@ inline constexpr int kv_max_head_dim = 512;
 
 // The codec of KvF16. Values beyond half precision's range are clamped to it.
 struct HalfCodec {};
+
+// Keys and values with FoldableKvCodecs of their own, of the same bits and group. Centred keys are stored as differences
+// from the mean key of the block before (kv_centre.hpp).
+template <class Keys, class Values, bool Centred>
+struct KvCodecPair {};
 
 // A layer as the kernels see it. Plain.
 struct KvLayer {

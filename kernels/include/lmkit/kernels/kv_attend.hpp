@@ -6,6 +6,7 @@
 // Codes of a folded codec are never scaled one by one:
 //     score[t] = k_scale[t] * (q . k_code[t]) + k_bias[t] * sum(q)
 //     out      = sum_t (p[t] * v_scale[t]) * v_code[t] + sum_t p[t] * v_bias[t]
+// Centred keys add q . mean, the same for every score of a block (kv_centre.hpp).
 // Tiles of few rows convert codes in registers. Tiles of many rows first expand a block to floats (still unscaled, so that
 // both ways give the same bits) and spend their time in the two register-tiled products below.
 //
@@ -125,10 +126,10 @@ struct KvRow {
 inline constexpr float kv_no_peak = -1e30f;
 
 // Turns 64 raw scores into weights for the values, in place, and returns the factor for what was summed before.
-// Slots outside [visible_begin, visible_end) get weight 0, whatever they hold.
+// Slots outside [visible_begin, visible_end) get weight 0, whatever they hold. `centre` goes to every folded score.
 template <class Isa, bool Folded>
-LMKIT_HD float soften_row(float* scores, int visible_begin, int visible_end, const KvScales& scales, float query_sum, float soft_cap,
-                          KvRow& row) noexcept {
+LMKIT_HD float soften_row(float* scores, int visible_begin, int visible_end, const KvScales& scales, float query_sum, float centre,
+                          float soft_cap, KvRow& row) noexcept {
   using V = Simd<Isa>;
   using F = typename V::F;
   constexpr int vectors = kv_block_tokens / V::lanes;
@@ -141,7 +142,8 @@ LMKIT_HD float soften_row(float* scores, int visible_begin, int visible_end, con
   for (int v = 0; v < vectors; ++v) {
     s[v] = V::load(scores + v * V::lanes);
     if constexpr (Folded)
-      s[v] = V::fma(V::load(scales.k_scale + v * V::lanes), s[v], V::load(scales.k_bias + v * V::lanes) * V::set1(query_sum));
+      s[v] = V::fma(V::load(scales.k_scale + v * V::lanes), s[v],
+                    V::fma(V::load(scales.k_bias + v * V::lanes), V::set1(query_sum), V::set1(centre)));
     if (soft_cap > 0.f) {  // cap * tanh(s / cap) with tanh(x) = sign(x) (1 - e^-2|x|) / (1 + e^-2|x|)
       const F magnitude = s[v] < 0.f ? -s[v] : s[v];
       const F e = exp_negative<Isa>(magnitude * V::set1(-2.f / soft_cap));
@@ -336,12 +338,16 @@ class KvAttention {
     for (std::int32_t block = begin; block < end; ++block) {
       if (block + 1 < end)  // blocks lie apart, where hardware does not look ahead
         for (std::int64_t line = 0; line < head_bytes; line += 64) __builtin_prefetch(head_of(block + 1) + line);
-      attend_block(task, head_of(block), first - block * kv_block_tokens, s);
+      const std::byte* centre = nullptr;
+      if constexpr (Pages::centred)
+        if (block > 0) centre = head_of(block - 1) + Pages::centre_offset(layer_.head_dim);
+      attend_block(task, head_of(block), centre, first - block * kv_block_tokens, s);
     }
   }
 
+  // `centre`: the mean that was subtracted from the block's keys, or null
   // `first`: the slot of the tile's first token in this block, if the block went on for ever
-  void attend_block(const KvTask& task, const std::byte* head, std::int32_t first, const Scratch& s) const noexcept {
+  void attend_block(const KvTask& task, const std::byte* head, const std::byte* centre, std::int32_t first, const Scratch& s) const noexcept {
     const int heads = heads_of(task), rows = task.tokens * heads, dim = layer_.head_dim;
     const int filled = least(kv_block_tokens, first + task.tokens);  // slots that hold a token
     KvScales scales;
@@ -360,8 +366,9 @@ class KvAttention {
     for (int r = 0; r < rows; ++r) {
       const int visible_end = least(kv_block_tokens, first + r / heads + 1);
       const int visible_begin = args_.window > 0 ? most(0, first + r / heads + 1 - args_.window) : 0;
+      const float shift = centre ? dot_centre<Isa>(centre, s.q + r * dim, dim) : 0.f;
       const float factor = soften_row<Isa, Pages::folded>(s.scores + r * kv_block_tokens, visible_begin, visible_end, scales,
-                                                          s.query_sums[r], args_.soft_cap, s.rows[r]);
+                                                          s.query_sums[r], shift, args_.soft_cap, s.rows[r]);
       if (factor != 1.f)
         for (int i = 0; i < width_; i += V::lanes)
           V::store(s.acc + r * width_ + i, V::load(s.acc + r * width_ + i) * V::set1(factor));

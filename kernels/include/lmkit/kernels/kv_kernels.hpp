@@ -9,17 +9,40 @@
 
 namespace lmkit::kernels {
 
-// Calls body.template operator()<Pages>() with the kind of pages a codec gets for heads of head_dim.
+// The kinds of pages a codec gets: ForGroup for heads as long as its group, Otherwise for others.
+template <class Codec>
+struct PagesOf {
+  static constexpr int group = 0;
+  using Otherwise = PackedPages<Codec>;
+};
+
+template <>
+struct PagesOf<HalfCodec> {
+  static constexpr int group = 0;
+  using Otherwise = HalfPages;
+};
+
+template <FoldableKvCodec Codec>
+struct PagesOf<Codec> {
+  static constexpr int group = Codec::group;
+  using ForGroup = FoldedPages<Codec, Codec, false>;
+  using Otherwise = PackedPages<Codec>;
+};
+
+template <FoldableKvCodec Keys, FoldableKvCodec Values, bool Centred>
+struct PagesOf<KvCodecPair<Keys, Values, Centred>> {
+  static constexpr int group = Keys::group;
+  using ForGroup = FoldedPages<Keys, Values, Centred>;
+  using Otherwise = PackedPages<Keys>;
+};
+
+// Calls body.template operator()<Pages>() with a codec's pages for heads of head_dim.
 template <class Codec, class Body>
 LMKIT_HD auto with_pages(int head_dim, Body&& body) noexcept {
-  if constexpr (std::is_same_v<Codec, HalfCodec>) {
-    return body.template operator()<HalfPages>();
-  } else if constexpr (FoldableKvCodec<Codec>) {
-    if (head_dim == Codec::group) return body.template operator()<FoldedPages<Codec>>();
-    return body.template operator()<PackedPages<Codec>>();
-  } else {
-    return body.template operator()<PackedPages<Codec>>();
-  }
+  using Pages = PagesOf<Codec>;
+  if constexpr (Pages::group > 0)
+    if (head_dim == Pages::group) return body.template operator()<typename Pages::ForGroup>();
+  return body.template operator()<typename Pages::Otherwise>();
 }
 
 template <class Isa, class Codec>
@@ -33,7 +56,7 @@ const KvKernels& kv_kernels() noexcept {
       .append =
           [](const KvLayer& layer, const KvAppend& args, Stream stream) noexcept {
             with_pages<Codec>(layer.head_dim, [&]<class Pages>() {
-              KvAppending<Isa>(layer, args, Pages::head_bytes(layer.head_dim), &Pages::template store<Isa>).run(stream);
+              KvAppending<Isa>(layer, args, KvPageWriter::of<Isa, Pages>(layer.head_dim)).run(stream);
             });
           },
       .attend =

@@ -4,8 +4,8 @@
 // score needs no horizontal sum) and values token-major (lanes are dimensions):
 //
 //   HalfPages          keys (head_dim, 64) and values (64, head_dim) in half precision
-//   FoldedPages<C>     the same with 8- or 4-bit codes, then strips of 64 scales and biases for keys and for values;
-//                      for a FoldableKvCodec whose group is the head. Attention works on the codes.
+//   FoldedPages<K, V>  the same with 8- or 4-bit codes, then strips of 64 scales and biases for keys and for values, then
+//                      the mean key when centred; for FoldableKvCodecs whose group is the head. Attention works on the codes.
 //   PackedPages<C>     for any KvCodec: the codec's Packed values (2, 64, head_dim / group). Attention decodes a block.
 //
 // A pages type says how large a part is, stores a token, and gives attention its rows. Rows of U4 keep value j with value
@@ -16,6 +16,7 @@
 
 #include <lmkit/concepts/kv_codec.hpp>
 #include <lmkit/kernels/kv.hpp>
+#include <lmkit/kernels/kv_centre.hpp>
 #include <lmkit/kernels/kv_simd.hpp>
 
 #include <cstddef>
@@ -65,6 +66,7 @@ struct HalfPages {
   using Element = F16;
   static constexpr bool direct = true;  // attention can read Elements from the page
   static constexpr bool folded = false;
+  static constexpr bool centred = false;
 
   LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept {
     return round_up(4 * kv_block_tokens * head_dim + (head_dim % 16 ? kv_overrun : 0), 64);
@@ -90,19 +92,26 @@ struct HalfPages {
   }
 };
 
-// For a FoldableKvCodec whose group is the head: codes, then strips of 64 halves: key scales, key biases, value scales,
-// value biases (no biases when symmetric). What attention needs to know of it:
-template <int Bits, bool Symmetric>
+// For FoldableKvCodecs whose group is the head: codes, then strips of 64 halves: key scales, key biases, value scales,
+// value biases (no biases when symmetric), then the mean key when centred. What attention needs to know of it:
+template <int Bits, bool SymmetricKeys, bool SymmetricValues, bool Centred>
 struct FoldedLayout {
   using Element = std::conditional_t<Bits == 4, U4, U8>;
   static constexpr bool direct = true;
   static constexpr bool folded = true;
+  static constexpr bool centred = Centred;
   static constexpr int strip = kv_block_tokens * 2;  // bytes
-  static constexpr int strips = Symmetric ? 1 : 2;   // of keys, and as many of values
+  static constexpr int key_strips = SymmetricKeys ? 1 : 2;
+  static constexpr int value_strips = SymmetricValues ? 1 : 2;
 
   // of the keys' codes, and of the values'
   LMKIT_HD static constexpr std::int64_t code_bytes(int head_dim) noexcept { return kv_block_tokens * head_dim * Bits / 8; }
-  LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept { return round_up(2 * code_bytes(head_dim) + 2 * strips * strip, 64); }
+  LMKIT_HD static constexpr std::int64_t centre_offset(int head_dim) noexcept {
+    return 2 * code_bytes(head_dim) + (key_strips + value_strips) * strip;
+  }
+  LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept {
+    return round_up(centre_offset(head_dim) + (Centred ? centre_bytes(head_dim) : 0), 64);
+  }
   LMKIT_HD static const std::byte* keys(const std::byte* head, int) noexcept { return head; }
   LMKIT_HD static const std::byte* values(const std::byte* head, int head_dim) noexcept { return head + code_bytes(head_dim); }
 
@@ -115,12 +124,12 @@ struct FoldedLayout {
   template <class Isa>
   LMKIT_HD static void load_scales(const std::byte* head, int head_dim, int filled, KvScales& scales) noexcept {
     const std::byte* from = head + 2 * code_bytes(head_dim);
-    load_strips<Isa>(from, filled, scales.k_scale, scales.k_bias);
-    load_strips<Isa>(from + strips * strip, filled, scales.v_scale, scales.v_bias);
+    load_strips<Isa, SymmetricKeys>(from, filled, scales.k_scale, scales.k_bias);
+    load_strips<Isa, SymmetricValues>(from + key_strips * strip, filled, scales.v_scale, scales.v_bias);
   }
 
  private:
-  template <class Isa>
+  template <class Isa, bool Symmetric>
   LMKIT_HD static void load_strips(const std::byte* from, int filled, float* scale, float* bias) noexcept {
     using V = Simd<Isa>;
     for (int t = 0; t < kv_block_tokens; t += V::lanes) {
@@ -134,18 +143,20 @@ struct FoldedLayout {
 };
 
 // And how append fills it.
-template <class Codec>
-struct FoldedPages : FoldedLayout<Codec::bits, Codec::symmetric> {
-  using Layout = FoldedLayout<Codec::bits, Codec::symmetric>;
-  static constexpr int dim = Codec::group;
+template <class Keys, class Values, bool Centred>
+struct FoldedPages : FoldedLayout<Keys::bits, Keys::symmetric, Values::symmetric, Centred> {
+  using Layout = FoldedLayout<Keys::bits, Keys::symmetric, Values::symmetric, Centred>;
+  static constexpr int dim = Keys::group;
+  static_assert(Keys::bits == Values::bits && Keys::group == Values::group, "keys and values of one page have the same bits and group");
+  static_assert(!Centred || dim % centre_step == 0, "centred keys need a head_dim of whole vectors");
 
   template <class Isa>
   static void store(std::byte* head, int slot, int, const float* k, const float* v) noexcept {
     constexpr int bytes = Layout::code_bytes(dim);
     std::uint8_t code[dim];
     std::uint8_t* to = reinterpret_cast<std::uint8_t*>(head);
-    encode<Isa>(k, code, head + 2 * bytes, slot);
-    if constexpr (Codec::bits == 8) {
+    encode<Isa, Keys>(k, code, head + 2 * bytes, slot);
+    if constexpr (Keys::bits == 8) {
       for (int d = 0; d < dim; ++d) to[d * kv_block_tokens + slot] = code[d];
     } else {
       constexpr int half = kv_block_tokens / 2;
@@ -156,15 +167,15 @@ struct FoldedPages : FoldedLayout<Codec::bits, Codec::symmetric> {
       }
     }
     to += bytes + slot * bytes / kv_block_tokens;
-    encode<Isa>(v, code, head + 2 * bytes + Layout::strips * Layout::strip, slot);
-    if constexpr (Codec::bits == 8)
+    encode<Isa, Values>(v, code, head + 2 * bytes + Layout::key_strips * Layout::strip, slot);
+    if constexpr (Keys::bits == 8)
       for (int d = 0; d < dim; ++d) to[d] = code[d];
     else
       for (int d = 0; d < dim / 2; ++d) to[d] = static_cast<std::uint8_t>(code[d] | code[d + dim / 2] << 4);
   }
 
  private:
-  template <class Isa>
+  template <class Isa, class Codec>
   [[gnu::noinline]] static void encode(const float* x, std::uint8_t* code, std::byte* scales, int slot) noexcept {
     Vec<float, dim> values;
     for (int d = 0; d < dim; ++d) values[d] = x[d];
@@ -187,6 +198,7 @@ struct PackedPages {
   using Packed = typename Codec::Packed;
   static constexpr bool direct = false;
   static constexpr bool folded = false;
+  static constexpr bool centred = false;
 
   LMKIT_HD static std::int64_t head_bytes(int head_dim) noexcept {
     return round_up(std::int64_t{2 * kv_block_tokens} * (head_dim / Codec::group) * static_cast<std::int64_t>(sizeof(Packed)), 64);

@@ -112,6 +112,10 @@ struct Simd : SimdVectors<4> {
     std::memcpy(h, p, sizeof h);
     return F{lmkit::to_float(h[0]), lmkit::to_float(h[1]), lmkit::to_float(h[2]), lmkit::to_float(h[3])};
   }
+  LMKIT_HD static void store_half(std::byte* p, F x) noexcept {
+    const Half h[4] = {to_half(x[0]), to_half(x[1]), to_half(x[2]), to_half(x[3])};
+    std::memcpy(p, h, sizeof h);
+  }
 };
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -125,6 +129,9 @@ struct Simd<isa::avx2> : SimdVectors<8> {
   }
   LMKIT_HD static F load_half(const std::byte* p) noexcept {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  LMKIT_HD static void store_half(std::byte* p, F x) noexcept {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 };
 #endif
@@ -140,6 +147,9 @@ struct Simd<isa::avx512> : SimdVectors<16> {
   }
   LMKIT_HD static F load_half(const std::byte* p) noexcept {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  LMKIT_HD static void store_half(std::byte* p, F x) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 };
 #endif

@@ -3,7 +3,7 @@
 // The GPU kernels of AffineCodec, one scale per token and head, for head dims 64, 80, 96, 128 and 256. In one .cu file:
 //
 //     #include <lmkit/kernels/cuda/affine_kv.hpp>
-//     template std::span<const lmkit::kernels::cuda::KvKernels* const> lmkit::kernels::cuda::affine_kv_kernels<4, true>() noexcept;
+//     template std::span<const lmkit::kernels::cuda::KvKernels* const> lmkit::kernels::cuda::affine_kv_kernels<4, false>() noexcept;
 #pragma once
 
 #include <lmkit/kernels/affine_codec.hpp>
@@ -34,7 +34,6 @@ std::span<const KvKernels* const> affine_kv_kernels() noexcept {
 
 // Instantiated where a .cu file says so, not wherever it is called.
 extern template std::span<const KvKernels* const> affine_kv_kernels<4, false>() noexcept;
-extern template std::span<const KvKernels* const> affine_kv_kernels<4, true>() noexcept;
 extern template std::span<const KvKernels* const> affine_kv_kernels<8, false>() noexcept;
 extern template std::span<const KvKernels* const> affine_kv_kernels<8, true>() noexcept;
 
