@@ -178,7 +178,7 @@ def styles():
 
 
 def small_tokenizers():
-    fixture = {"seed": 99, "count": 1000, "atoms": ATOMS, "blocks": BLOCKS, "readable": READABLE, "tokenizers": []}
+    fixture = {"seed": 99, "count": 500, "atoms": ATOMS, "blocks": BLOCKS, "readable": READABLE, "tokenizers": []}
     for name, pre_tokenizer, normalizer, added, model, bos in styles():
         tokenizer = Tokenizer(models.BPE(**model))
         tokenizer.pre_tokenizer = pre_tokenizer
@@ -190,7 +190,7 @@ def small_tokenizers():
         tokenizer.add_tokens(added)
         if bos:
             tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))])
-        texts = list(strings(99, 1000)) + READABLE
+        texts = list(strings(99, 500)) + READABLE
         ids = list(encode_all(tokenizer, texts))
         decoded = [tokenizer.decode(i, skip_special_tokens=False) for i in ids]
         fixture["tokenizers"].append({
@@ -241,6 +241,7 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [
     {"id": "abcdefghi", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Köln", "days": [1, 2], "exact": True, "scale": 1.0}}}]}
 RESULT = {"role": "tool", "content": '{"temperature": 21.5}', "name": "get_weather"}
 THINKING = {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nThe answer."}
+VARIABLES = {"enable_thinking": False, "date_string": "1 May 2025"}
 CONVERSATIONS = {
     "one": [USER],
     "system": [SYSTEM, USER],
@@ -269,7 +270,8 @@ def chat_cases(model_template):
 
     for name, source in templates.items():
         for conversation, messages in CONVERSATIONS.items():
-            for options in ({"generate": True}, {"generate": False, "tools": True}, {"generate": True, "variables": {"enable_thinking": False, "date_string": "1 May 2025"}}):
+            with_variables = [{"generate": True, "variables": VARIABLES}] if name in ("llama3", "qwen3") else []
+            for options in [{"generate": True}, {"generate": False, "tools": True}, *with_variables]:
                 text = outcome(source, dict(options.get("variables", {}), messages=messages, tools=[TOOL] if options.get("tools") else None,
                                             documents=None, add_generation_prompt=options["generate"]))
                 fixture["renders"].append({"template": name, "conversation": conversation, **options, "text": text})
