@@ -143,21 +143,37 @@ TEST_CASE("A replayed graph gives the bits of an eager run") {
   INFO("seed " << seed);
   const auto cases = all_cases();
   for (const std::size_t index : {13, 14, 15, 23}) {
-    Run run(cases[index], {}, {500, 70, 3}, 600, seed);
+    Run run(cases[index], {.hadamard = true}, {500, 70, 3}, 600, seed);
     run.append({300, 60, 1});
     run.append({1, 1, 2});
     run.attend();
     run.stream.wait();
-    const auto eager = run.out_device.download();
-    cudaGraphExec_t graph = run.stream.capture([&] { run.attend(); });
-    for (int n = 0; n < 5; ++n) {
-      run.out_device.fill(0xff);
-      run.rig.workspace.fill(0xff);
-      check(cudaGraphLaunch(graph, run.stream));
-      run.stream.wait();
-      CHECK(run.out_device.download() == eager);
+    const auto pool = run.rig.pool.download();
+    const auto q = run.q_device.download(), eager = run.out_device.download();
+    const DeviceArray<std::uint16_t> q_given(run.q_before);
+    // attend right behind append, and behind something that is no kernel
+    for (const bool apart : {false, true}) {
+      cudaGraphExec_t graph = run.stream.capture([&] {
+        check(cudaMemcpyAsync(run.q_device.data(), q_given.data(), 2 * q_given.size(), cudaMemcpyDeviceToDevice, run.stream));
+        REQUIRE(run.rig.kv.append(run.append_args(), Run::on(run.stream)) == Status::ok);
+        if (apart) check(cudaMemsetAsync(run.out_device.data(), 0, 2 * run.out_device.size(), run.stream));
+        run.attend();
+      });
+      for (int n = 0; n < 5; ++n) {
+        run.out_device.fill(apart ? 0 : 0xff);
+        run.rig.workspace.fill(0xff);
+        check(cudaGraphLaunch(graph, run.stream));
+        run.stream.wait();
+        auto out = run.out_device.download();
+        if (apart)  // what lies between rows was cleared
+          for (std::size_t i = 0; i < out.size(); ++i)
+            if (i % run.out_stride() >= std::size_t(run.knobs.query_heads * run.c.head_dim)) out[i] = 0xffff;
+        CHECK(out == eager);
+        CHECK(run.q_device.download() == q);
+        CHECK(run.rig.pool.download() == pool);
+      }
+      check(cudaGraphExecDestroy(graph));
     }
-    check(cudaGraphExecDestroy(graph));
   }
 }
 
