@@ -4,7 +4,7 @@
 // in a .cu file; this header is plain C++, so the file that writes a plugin's entry need not be compiled by nvcc.
 //
 //     kv_tile.cuh      what a page holds            kv_append.cuh   RoPE, rotation, encode, page write
-//     kv_fragment.cuh  pages to tensor cores        kv_decode.cuh   one new token a sequence; kv_split.cuh shares it out
+//     kv_fragment.cuh  pages to tensor cores        kv_decode.cuh   one new token a sequence; kv_split, kv_line, kv_merge
 //     kv_view.cuh      a launch's pages and heads   kv_prefill.cuh  chunks of new tokens
 //
 // Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Slots that hold no token

@@ -9,33 +9,15 @@
 // Keys and values come as A operands straight from the page, through a ring of shared-memory stages private to a warp, so
 // there is no barrier between warps. Scale and bias of a token of a folded codec meet its score and its probability:
 //     score_t = key_scale_t (q . code_t) + key_bias_t sum(q)      weight_t = p_t value_scale_t      bias += p_t value_bias_t
-// A second launch merges the parts of an item (kv_split.cuh) and turns rotated values back.
+// kv_line.cuh brings the pages, kv_merge.cuh adds up the parts of an item that several warps read.
 #pragma once
 
-#include <lmkit/kernels/cuda/hadamard.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
-#include <lmkit/kernels/cuda/kv_split.cuh>
-#include <lmkit/kernels/cuda/kv_view.cuh>
+#include <lmkit/kernels/cuda/kv_line.cuh>
 
 #include <type_traits>
 
 namespace lmkit::kernels::cuda {
-
-struct DecodeParams {
-  KvView view;
-  const std::uint16_t* q;  // (tokens, query_heads, head_dim)
-  std::uint16_t* out;
-  std::int64_t q_stride, out_stride;
-  float scale;     // softmax scale, times log2 e unless soft_cap
-  float soft_cap;  // 0: none
-  std::int32_t window;
-  std::int32_t query_tiles;   // items of one key/value head
-  std::int32_t all_workers;   // warps of the grid
-  std::int32_t slot_columns;  // queries a slot has room for
-  bool overlap;               // the merge may start while decode ends
-  float* slots;               // (slots, slot_columns, head_dim + 2): out, maximum, sum
-  std::int32_t* step_starts;  // (sequences + 1) written by the first block for the merge
-};
 
 template <class Codec, int head_dim, int tiles_of_8>
 struct DecodeShape {
@@ -53,113 +35,6 @@ struct DecodeShape {
   static constexpr int warp_bytes = stages * stage_bytes + expanded_bytes;
   static constexpr int blocks = 2 * most_warps * warp_bytes <= 220 * 1024 ? 2 : 1;  // of a multiprocessor of sm_90
   static constexpr int shared_bytes(int warps, int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
-};
-
-// Steps of one item of sequence s: those with a visible token, if it has one new token.
-__device__ __forceinline__ int first_step(int length, int window, int step_tokens) {
-  return window > 0 && length > window ? (length - window) / step_tokens : 0;
-}
-__device__ __forceinline__ int steps_of(const KvView& view, int s, int window, int step_tokens) {
-  if (view.new_tokens(s) != 1) return 0;
-  const int length = view.kv_lengths[s];
-  return (length + step_tokens - 1) / step_tokens - first_step(length, window, step_tokens);
-}
-
-// starts[s] = steps of one item of the sequences before s. All threads of the block; ends with a barrier.
-template <int most_warps>
-__device__ void scan_steps(const KvView& view, int window, int step_tokens, std::int32_t* starts) {
-  __shared__ std::int32_t warp_sums[most_warps];
-  const int threads = blockDim.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  std::int32_t total = 0;
-  if (threadIdx.x == 0) starts[0] = 0;
-  for (int base = 0; base < view.sequences; base += threads) {
-    const int s = base + threadIdx.x;
-    std::int32_t sum = s < view.sequences ? steps_of(view, s, window, step_tokens) : 0;
-    for (int d = 1; d < warp_size; d *= 2) {
-      const std::int32_t before = __shfl_up_sync(full_warp, sum, d);
-      if (lane >= d) sum += before;
-    }
-    if (lane == warp_size - 1) warp_sums[warp] = sum;
-    __syncthreads();
-    for (int w = 0; w < warp; ++w) sum += warp_sums[w];
-    if (s < view.sequences) starts[s + 1] = total + sum;
-    for (int w = 0; w < threads / warp_size; ++w) total += warp_sums[w];
-    __syncthreads();
-  }
-  __syncthreads();
-}
-
-// Where a step of the line is.
-struct StepPlace {
-  int sequence, item, step, steps;  // step of the item's `steps`
-};
-
-// starts: (sequences + 1) in shared memory; the sequence is the last whose line begins at or before `at`.
-__device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequences, int items, int at) {
-  int low = 0, high = sequences;  // starts[low] * items <= at < starts[high] * items
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (starts[middle] * items <= at ? low : high) = middle;
-  }
-  const int steps = starts[low + 1] - starts[low], rest = at - starts[low] * items;
-  return {low, rest / steps, rest % steps, steps};
-}
-
-// Issues the copies of one step after another, some steps ahead of their use. Steps of one page follow each other in
-// memory, so what a step costs beside its copies is a pointer and a count.
-template <class Shape>
-struct StepLoader {
-  const DecodeParams& p;
-  const std::int32_t* starts;
-  int items, lane;
-  int at, end;                           // steps of the line
-  int left = 0;                          // of them behind `source`
-  const std::byte* source = nullptr;     // this lane's next 16 bytes
-  int item_left = 0, page = 0;
-  int window_page = 0, page_ids = 0;     // lane l: the id of page window_page + l
-  const std::int32_t* table = nullptr;   // of the item's sequence
-  int pages = 0;
-  std::int64_t head_at = 0;              // bytes from a block to the item's head
-
-  __device__ __forceinline__ void load_page_ids() {
-    window_page = page;
-    page_ids = page + lane < pages ? table[page + lane] : 0;
-  }
-  __device__ __forceinline__ void next_page() {
-    const int page_steps = p.view.block_tokens / Shape::step_tokens;
-    int skip = 0;  // steps of the page before this one
-    if (item_left == 0) {
-      const StepPlace place = locate(starts, p.view.sequences, items, at);
-      const int length = p.view.kv_lengths[place.sequence];
-      const int step = first_step(length, p.window, Shape::step_tokens) + place.step;
-      table = p.view.block_tables + place.sequence * p.view.block_table_stride;
-      pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
-      head_at = std::int64_t{place.item / p.query_tiles} * (p.view.block_tokens / tile_tokens) * Shape::Stored::bytes;
-      item_left = min(place.steps - place.step, end - at);
-      page = step / page_steps;
-      skip = step % page_steps;
-      load_page_ids();
-    } else if (++page == window_page + warp_size) {
-      load_page_ids();
-    }
-    const int block = __shfl_sync(full_warp, page_ids, page - window_page);
-    source = p.view.pages + block * p.view.block_stride + head_at + skip * Shape::stage_bytes + 16 * lane;
-    left = min(page_steps - skip, item_left);
-    item_left -= left;
-  }
-  // Copies the next step, if there is one, to a stage; always closes a group.
-  __device__ __forceinline__ void issue(std::uint32_t stage) {
-    if (at < end) {
-      if (left == 0) next_page();
-#pragma unroll
-      for (int n = 0; n < Shape::stage_bytes; n += 16 * warp_size)
-        if (n + 16 * warp_size <= Shape::stage_bytes || n + 16 * lane < Shape::stage_bytes) copy16_async(stage + n + 16 * lane, source + n);
-      source += Shape::stage_bytes;
-      --left;
-      ++at;
-    }
-    commit_copies();
-  }
 };
 
 // What one warp holds of an item: queries as B fragments, the running softmax and out^T as C fragments.
@@ -455,81 +330,6 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
     at += steps;
   }
   wait_copies<0>();
-}
-
-inline constexpr int most_merge_warps = 16;
-
-// One block a (query head, sequence): out = sum over parts of 2^(maximum - overall) out / sum of the same sums.
-// Threads: (32, warps); a warp takes a run of the parts. Dynamic shared memory: (warps, head_dim + 2) floats.
-template <int head_dim>
-__global__ void __launch_bounds__(warp_size* most_merge_warps) merge_kernel(const DecodeParams p, const int columns) {
-  extern __shared__ float rows[];
-  const KvView& view = p.view;
-  const int head = blockIdx.x, s = blockIdx.y, lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
-  const int items = view.kv_heads * p.query_tiles;
-  const int kv_head = (head + view.group_offset) / view.group_size, query = head - view.first_query(kv_head);
-  const int item = kv_head * p.query_tiles + query / columns;
-  wait_for_prerequisites();
-  start_dependents();
-  const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
-  if (steps == 0) return;
-  const KvSplit split = KvSplit::of(p.all_workers, p.step_starts[view.sequences] * items);
-  const int at = begin * items + item * steps;
-  const int first = split.worker_of(at), last = split.worker_of(at + steps - 1);
-  const auto part = [&](int worker) {
-    const std::int64_t slot = first == last ? PartialSlots::of_item(p.all_workers, s * items + item) : PartialSlots::of_part(worker, worker == first);
-    return p.slots + (slot * p.slot_columns + query % columns) * (head_dim + 2);
-  };
-
-  // Lane l knows maximum and sum of every 32nd part of the warp's run, and holds every 32nd dimension.
-  constexpr int share = (head_dim + warp_size - 1) / warp_size;
-  const int run = (last - first + warps) / warps, run_first = first + warp * run, run_last = min(run_first + run - 1, last);
-  float largest = -INFINITY, total = 0.f, out[share] = {};
-  for (int base = run_first; base <= run_last; base += warp_size) {
-    float2 mine = make_float2(-INFINITY, 0.f);
-    if (base + lane <= run_last) mine = *reinterpret_cast<const float2*>(part(base + lane) + head_dim);
-    const float larger = fmaxf(largest, max_over_columns(max_over_rows(mine.x)));
-    const float shrink = exp2_approx(largest - larger), factor = exp2_approx(mine.x - larger);
-    largest = larger;
-    total = total * shrink + sum_over_columns(sum_over_rows(factor * mine.y));
-#pragma unroll
-    for (int d = 0; d < share; ++d) out[d] *= shrink;
-    const int count = min(warp_size, run_last - base + 1);
-#pragma unroll 8
-    for (int n = 0; n < count; ++n) {
-      const float* row = part(base + n);
-      const float weight = __shfl_sync(full_warp, factor, n);
-#pragma unroll
-      for (int d = 0; d < share; ++d)
-        if (d * warp_size + lane < head_dim) out[d] += weight * row[d * warp_size + lane];
-    }
-  }
-  float* mine = rows + warp * (head_dim + 2);
-#pragma unroll
-  for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) mine[d * warp_size + lane] = out[d];
-  if (lane == 0) mine[head_dim] = largest, mine[head_dim + 1] = total;
-  __syncthreads();
-  if (warp > 0) return;
-  for (int w = 0; w < warps; ++w) largest = fmaxf(largest, rows[w * (head_dim + 2) + head_dim]);
-  float sum = 0.f;
-#pragma unroll
-  for (int d = 0; d < share; ++d) out[d] = 0.f;
-  for (int w = 0; w < warps; ++w) {
-    const float* row = rows + w * (head_dim + 2);
-    const float factor = exp2_approx(row[head_dim] - largest);
-    sum += factor * row[head_dim + 1];
-#pragma unroll
-    for (int d = 0; d < share; ++d)
-      if (d * warp_size + lane < head_dim) out[d] += factor * row[d * warp_size + lane];
-  }
-#pragma unroll
-  for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) rows[d * warp_size + lane] = out[d] / sum;
-  __syncwarp();
-  if (view.hadamard) hadamard_warp<head_dim>(rows, lane);
-  auto* target = reinterpret_cast<std::uint32_t*>(p.out + view.query_starts[s] * p.out_stride + head * head_dim);
-  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[2 * d], rows[2 * d + 1], view.is_bf16);
 }
 
 }  // namespace lmkit::kernels::cuda

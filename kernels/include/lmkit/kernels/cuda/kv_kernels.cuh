@@ -11,6 +11,7 @@
 #include <lmkit/kernels/cuda/cuda_kv.hpp>
 #include <lmkit/kernels/cuda/kv_append.cuh>
 #include <lmkit/kernels/cuda/kv_decode.cuh>
+#include <lmkit/kernels/cuda/kv_merge.cuh>
 #include <lmkit/kernels/cuda/kv_prefill.cuh>
 
 #include <cuda_runtime.h>
