@@ -14,29 +14,33 @@
 namespace lmkit::kernels {
 namespace {
 
-float quantise_block(const float* x, std::int8_t* values, std::int32_t& sum) noexcept {
+constexpr float largest_activation = 127 * 128;
+
+float quantise_block(const float* x, std::int8_t* high, std::int8_t* low, std::int32_t& sum) noexcept {
   // As integers, |x| orders like a float and NaN comes last, so a bad value shows in the scale.
   std::uint32_t largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, __builtin_bit_cast(std::uint32_t, x[i]) & 0x7fffffffu);
   const float peak = __builtin_bit_cast(float, largest);
-  const bool tiny = peak < 0x1p-100f;  // counts as 0: 127 / peak must be finite
-  const float inverse = tiny ? 0.0f : 127.0f / peak;
+  const bool tiny = peak < 0x1p-100f;  // counts as 0: largest_activation / peak must be finite
+  const float inverse = tiny ? 0.0f : largest_activation / peak;
   std::int32_t total = 0;
   for (int i = 0; i < 32; ++i) {
     // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
     const float shifted = x[i] * inverse + 0x1.8p23f;
-    values[i] = static_cast<std::int8_t>(__builtin_bit_cast(std::int32_t, shifted) - 0x4b400000);
-    total += values[i];
+    const std::int32_t value = __builtin_bit_cast(std::int32_t, shifted) - 0x4b400000;
+    high[i] = static_cast<std::int8_t>((value + 64) >> 7);
+    low[i] = static_cast<std::int8_t>(((value + 64) & 127) - 64);
+    total += value;
   }
   sum = total;
-  return tiny ? 0.0f : peak / 127.0f;
+  return tiny ? 0.0f : peak / largest_activation;
 }
 
 void quantise(const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t blocks, ActivationBlock* panel) noexcept {
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t b = 0; b < blocks; ++b) {
       std::int32_t sum;
-      const float scale = quantise_block(x + t * x_stride + 32 * b, panel[b].values[t], sum);
+      const float scale = quantise_block(x + t * x_stride + 32 * b, panel[b].high[t], panel[b].low[t], sum);
       panel[b].scale[t] = scale;
       panel[b].scaled_sum[t] = scale * static_cast<float>(sum);
       panel[b].minus_8_sums[t] = -8 * sum;

@@ -38,12 +38,13 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
     std::memcpy(d, weights, 32);
     std::memcpy(m, weights + 32, 32);
     const std::byte* q = weights + (has_minimum ? 64 : 32);
-    const std::int8_t* a = panel->values[token];
+    const std::int8_t *high = panel->high[token], *low = panel->low[token];
     for (int r = 0; r < 16; ++r) {
       std::int32_t sum = has_minimum ? 0 : q8 ? panel->minus_128_sums[token] : panel->minus_8_sums[token];
       for (int i = 0; i < (q8 ? 32 : 16); ++i) {
         const int byte = static_cast<int>(q[64 * (i / 4) + 4 * r + i % 4]);
-        sum += q8 ? byte * a[i] : (byte & 15) * a[i] + (byte >> 4) * a[i + 16];
+        const auto value = [&](int column) { return 128 * high[column] + low[column]; };
+        sum += q8 ? byte * value(i) : (byte & 15) * value(i) + (byte >> 4) * value(i + 16);
       }
       acc[r] += static_cast<float>(sum) * to_float(d[r]) * panel->scale[token];
       if (has_minimum) acc[r] += to_float(m[r]) * panel->scaled_sum[token];

@@ -52,8 +52,7 @@ inline __m256i broadcast(const std::int8_t* four) noexcept {
 // The integer dot products of 8 rows of a block with the activations of `Tokens` tokens. Unrolled over g, g++ 12 would
 // hoist every broadcast and spill.
 template <WeightFormat F, int Tokens>
-inline void block_sums(const std::byte* quants, const ActivationBlock& activations, int first, __m256i (&sums)[Tokens]) noexcept {
-  const std::int8_t* a = activations.values[first];
+inline void block_sums(const std::byte* quants, const std::int8_t* a, __m256i (&sums)[Tokens]) noexcept {
   const __m256i ones = _mm256_set1_epi16(1);
   for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_setzero_si256();
   if constexpr (F == WeightFormat::q8_0) {
@@ -80,10 +79,7 @@ inline void block_sums(const std::byte* quants, const ActivationBlock& activatio
         sums[t] = _mm256_add_epi16(sums[t], pairs);
       }
     }
-    for (int t = 0; t < Tokens; ++t) {
-      sums[t] = _mm256_madd_epi16(sums[t], ones);
-      if (F == WeightFormat::q4_0) sums[t] = _mm256_add_epi32(sums[t], _mm256_set1_epi32(activations.minus_8_sums[first + t]));
-    }
+    for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_madd_epi16(sums[t], ones);
   }
 }
 
@@ -94,8 +90,15 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
   for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel)
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      __m256i sums[Tokens];
-      block_sums<F, Tokens>(weights + (has_minimum ? 64 : 32) + 32 * half, *panel, first, sums);
+      const std::byte* quants = weights + (has_minimum ? 64 : 32) + 32 * half;
+      __m256i high[Tokens], sums[Tokens];
+      block_sums<F, Tokens>(quants, panel->high[first], high);
+      block_sums<F, Tokens>(quants, panel->low[first], sums);
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) {
+        sums[t] = _mm256_add_epi32(sums[t], _mm256_slli_epi32(high[t], 7));
+        if (F == WeightFormat::q4_0) sums[t] = _mm256_add_epi32(sums[t], _mm256_set1_epi32(panel->minus_8_sums[first + t]));
+      }
       const __m256 d = load_8_halves(weights + 16 * half);
       const __m256 m = has_minimum ? load_8_halves(weights + 32 + 16 * half) : __m256{};
 #pragma GCC unroll 4

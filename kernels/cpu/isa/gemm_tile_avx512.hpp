@@ -60,7 +60,8 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
   constexpr bool has_minimum = F == WeightFormat::q4_1;
   constexpr int side = Tokens < 4 ? Tokens : 4;  // dot products side by side: one alone would wait for itself
   __m512 acc[Tokens] = {};
-  const auto* values = reinterpret_cast<const std::int32_t*>(panel->values[first]);
+  const auto* high = reinterpret_cast<const std::int32_t*>(panel->high[first]);
+  const auto* low = reinterpret_cast<const std::int32_t*>(panel->low[first]);
   const float* scale = panel->scale + first;
   const float* scaled_sum = panel->scaled_sum + first;
   const std::int32_t* start = (F == WeightFormat::q8_0 ? panel->minus_128_sums : panel->minus_8_sums) + first;
@@ -74,11 +75,20 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
     for (int t = 0; t < Tokens; t += side) {
       __m512i sums[side];
 #pragma GCC unroll 4
-      for (int i = 0; i < side; ++i) sums[i] = has_minimum ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t + i]);
+      for (int i = 0; i < side; ++i) sums[i] = _mm512_setzero_si512();
 #pragma GCC unroll 8
       for (int g = 0; g < 8; ++g)
 #pragma GCC unroll 4
-        for (int i = 0; i < side; ++i) add_dot(sums[i], quants[g], values + 8 * (t + i) + g);
+        for (int i = 0; i < side; ++i) add_dot(sums[i], quants[g], high + 8 * (t + i) + g);
+#pragma GCC unroll 4
+      for (int i = 0; i < side; ++i) {
+        sums[i] = _mm512_slli_epi32(sums[i], 7);
+        if (!has_minimum) sums[i] = _mm512_add_epi32(sums[i], _mm512_set1_epi32(start[t + i]));
+      }
+#pragma GCC unroll 8
+      for (int g = 0; g < 8; ++g)
+#pragma GCC unroll 4
+        for (int i = 0; i < side; ++i) add_dot(sums[i], quants[g], low + 8 * (t + i) + g);
 #pragma GCC unroll 4
       for (int i = 0; i < side; ++i) {
         acc[t + i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[i]), d), _mm512_set1_ps(scale[t + i]), acc[t + i]);
@@ -86,7 +96,8 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
       }
     }
     weights += 16 * block_of(F).bytes;
-    values += step;
+    high += step;
+    low += step;
     scale += step;
     scaled_sum += step;
     start += step;
