@@ -1,67 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/engine/sampler.hpp>
+#include <lmkit/kernels/softmax.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <limits>
 #include <random>
 
 namespace lmkit {
 namespace {
 
-// Independent partial results, so that the compiler can keep them in vector registers.
-constexpr std::size_t lanes = 16;
+float largest_of(std::span<const float> values) noexcept { return kernels::largest(values.data(), std::ssize(values)); }
 
-// exp for x <= 0, relative error below 3e-7; 0 below -87. Written without branches: compilers vectorise it.
-inline float exp_of(float x) noexcept {
-  const float clamped = x < -87.0f ? -87.0f : x;
-  const float shifted = clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
-  const float n = shifted - 12582912.0f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  const float series = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666667f + r * (0.0416666667f + r * (0.00833333333f + r * 0.00138888889f)))));
-  const std::int32_t exponent = (std::bit_cast<std::int32_t>(shifted) - 0x4b400000) * (1 << 23);
-  const float value = std::bit_cast<float>(std::bit_cast<std::int32_t>(series) + exponent);
-  return x < -87.0f ? 0.0f : value;
-}
-
-// NaN if any value is.
-float largest_of(std::span<const float> values) noexcept {
-  float best[lanes];
-  std::int32_t nan[lanes] = {};
-  std::fill_n(best, lanes, -std::numeric_limits<float>::infinity());
-  const auto look = [&](std::size_t i, std::size_t j) {
-    best[j] = values[i] > best[j] ? values[i] : best[j];
-    nan[j] |= values[i] != values[i];
-  };
-  std::size_t i = 0;
-  for (; i + lanes <= values.size(); i += lanes) {
-    for (std::size_t j = 0; j < lanes; ++j) look(i + j, j);
-  }
-  for (; i < values.size(); ++i) look(i, 0);
-  if (*std::max_element(nan, nan + lanes) != 0) return std::numeric_limits<float>::quiet_NaN();
-  return *std::max_element(best, best + lanes);
-}
+double sum_of(std::span<const float> values) noexcept { return kernels::sum(values.data(), std::ssize(values)); }
 
 TokenId first_with(std::span<const float> logits, float value) noexcept {
   return static_cast<TokenId>(std::find(logits.begin(), logits.end(), value) - logits.begin());
-}
-
-double sum_of(std::span<const float> values) noexcept {
-  double sum = 0;
-  for (std::size_t block = 0; block < values.size(); block += 64 * lanes) {
-    float part[lanes] = {};
-    const std::size_t end = std::min(block + 64 * lanes, values.size());
-    std::size_t i = block;
-    for (; i + lanes <= end; i += lanes) {
-      for (std::size_t j = 0; j < lanes; ++j) part[j] += values[i + j];
-    }
-    for (; i < end; ++i) part[0] += values[i];
-    for (const float value : part) sum += value;
-  }
-  return sum;
 }
 
 }  // namespace
@@ -142,9 +97,10 @@ TokenId Sampler::draw(std::span<const float> logits, const SamplingParams& param
   if (few) keep_best(logits, params.top_k);
   else keep_nucleus(logits, params, largest);
 
-  weights_.clear();
-  for (const Candidate& c : kept_) weights_.push_back(exp_of((c.logit - largest) / params.temperature));
-  std::size_t count = weights_.size();
+  std::size_t count = kept_.size();
+  weights_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) weights_[i] = kept_[i].logit;
+  kernels::softmax_weights(weights_.data(), std::ssize(weights_), largest, 1 / params.temperature, weights_.data());
   if (few && params.top_p < 1) {  // the shortest run of the best whose weights reach top_p of all
     const double enough = params.top_p * sum_of(weights_);
     double sum = 0;
@@ -162,13 +118,13 @@ TokenId Sampler::draw(std::span<const float> logits, const SamplingParams& param
 
 TokenId Sampler::draw_from_all(std::span<const float> logits, const SamplingParams& params, float largest, double uniform) {
   weights_.resize(logits.size());
-  const float scale = 1 / params.temperature, least = params.min_p;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const float weight = exp_of((logits[i] - largest) * scale);
-    weights_[i] = weight < least ? 0.0f : weight;
+  double all = kernels::softmax_weights(logits.data(), std::ssize(logits), largest, 1 / params.temperature, weights_.data());
+  if (params.min_p > 0) {
+    for (float& weight : weights_) weight = weight < params.min_p ? 0.0f : weight;
+    all = sum_of(weights_);
   }
-  constexpr std::size_t block = 64 * lanes;
-  double left = uniform * sum_of(weights_);
+  constexpr std::size_t block = 1024;
+  double left = uniform * all;
   TokenId last = first_with(logits, largest);
   for (std::size_t begin = 0; begin < weights_.size(); begin += block) {
     const std::span<const float> part = std::span(weights_).subspan(begin, std::min(block, weights_.size() - begin));
@@ -209,38 +165,35 @@ void Sampler::keep_best(std::span<const float> logits, int count) {
   std::sort_heap(kept_.begin(), kept_.end(), better);
 }
 
-// The most likely tokens that together reach top_p. Tokens below a weight of (1 - top_p) / size of all cannot be among
-// them: together they weigh less than 1 - top_p.
+// The most likely tokens that together reach top_p: of those above some weight, once these reach it, the first few. Tokens
+// below (1 - top_p) / size of all are never needed: together they weigh less than 1 - top_p.
 void Sampler::keep_nucleus(std::span<const float> logits, const SamplingParams& params, float largest) {
   weights_.resize(logits.size());
-  const float scale = 1 / params.temperature;
-  for (std::size_t i = 0; i < logits.size(); ++i) weights_[i] = exp_of((logits[i] - largest) * scale);
-  const double all = sum_of(weights_);
-  const auto least = static_cast<float>((1 - static_cast<double>(params.top_p)) * all / static_cast<double>(logits.size()) * 0.999);
-  kept_.clear();
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (weights_[i] >= least) kept_.push_back({logits[i], static_cast<TokenId>(i)});
+  const double all = kernels::softmax_weights(logits.data(), std::ssize(logits), largest, 1 / params.temperature, weights_.data());
+  const double enough = params.top_p * all;
+  const auto lowest = static_cast<float>((1 - static_cast<double>(params.top_p)) * all / static_cast<double>(logits.size()) * 0.999);
+  double reached = 0;
+  for (float least = 1.0f / 16; reached < enough; least /= 16) {
+    kept_.clear();
+    reached = 0;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      if (weights_[i] < std::max(least, lowest)) continue;
+      kept_.push_back({logits[i], static_cast<TokenId>(i)});
+      reached += weights_[i];
+    }
+    if (least <= lowest) break;
   }
   std::sort(kept_.begin(), kept_.end(),
             [](const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); });
   double sum = 0;
   std::size_t count = 0;
-  while (count < kept_.size() && sum < params.top_p * all) sum += weights_[kept_[count++].token];
+  while (count < kept_.size() && sum < enough) sum += weights_[kept_[count++].token];
   kept_.resize(std::max<std::size_t>(1, count));
 }
 
 float log_normalizer(std::span<const float> logits) noexcept {
   const float largest = largest_of(logits);
-  double sum = 0;
-  for (std::size_t i = 0; i < logits.size();) {
-    float part[lanes] = {};
-    const std::size_t end = std::min(i + 64 * lanes, logits.size());
-    for (; i + lanes <= end; i += lanes) {
-      for (std::size_t j = 0; j < lanes; ++j) part[j] += exp_of(logits[i + j] - largest);
-    }
-    for (; i < end; ++i) part[0] += exp_of(logits[i] - largest);
-    for (const float value : part) sum += value;
-  }
+  const double sum = kernels::softmax_weights(logits.data(), std::ssize(logits), largest, 1, nullptr);
   return largest + static_cast<float>(std::log(sum));
 }
 

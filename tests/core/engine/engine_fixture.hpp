@@ -59,6 +59,7 @@ struct Answer {
   std::vector<TokenId> tokens;
   std::string text;
   std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> tops;
   std::vector<float> prompt_logprobs;
   Finish finish = Finish::none;
   std::string error;
@@ -74,6 +75,7 @@ inline void collect(Answers& answers, std::vector<Event> events) {
     if (event.token >= 0) {
       answer.tokens.push_back(event.token);
       answer.logprobs.push_back(event.logprob);
+      answer.tops.push_back(std::move(event.top));
     }
     answer.text += event.text;
     if (!event.prompt_logprobs.empty()) answer.prompt_logprobs = event.prompt_logprobs;
