@@ -23,7 +23,7 @@ namespace {
 
 namespace json = boost::json;
 
-json::value fixture(const char* name) { return json::parse(content_of(std::filesystem::path(LMKIT_TEST_DATA "/../../oracle/data") / name)); }
+json::value fixture(const char* name) { return json::parse(content_of(std::filesystem::path(LMKIT_TEST_ORACLE) / name)); }
 
 std::vector<TokenId> ids_of(const json::value& array) {
   std::vector<TokenId> ids;

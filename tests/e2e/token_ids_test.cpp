@@ -15,7 +15,7 @@ using namespace lmkit_test;
 namespace {
 
 const boost::json::object& fixture() {
-  static const boost::json::value value = read_json(LMKIT_TEST_DATA "/../../oracle/data/token_ids.json");
+  static const boost::json::value value = read_json(LMKIT_TEST_ORACLE "/token_ids.json");
   return value.as_object();
 }
 
