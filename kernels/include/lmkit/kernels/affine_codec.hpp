@@ -43,7 +43,7 @@ struct AffineCodec {
   using Packed = std::conditional_t<Symmetric, SymmetricPacked, BiasedPacked>;
 
   LMKIT_HD Packed encode(const Vec<float, Group>& x) const noexcept {
-    Line line = first_guess(x, 1.f);
+    Line line = first_guess(x);
     Line best = line;
     if constexpr (Bits < 8) {
       constexpr int rounds = 4;
@@ -89,8 +89,8 @@ struct AffineCodec {
     else return {scale, to_float(packed.bias)};
   }
 
-  // Through the ends of the group's values, or of `range` of them about their middle.
-  LMKIT_HD static Line first_guess(const Vec<float, Group>& x, float range) noexcept {
+  // Through the ends of the group's values.
+  LMKIT_HD static Line first_guess(const Vec<float, Group>& x) noexcept {
     float low = x[0], high = x[0];
     LMKIT_SIMD(reduction(min : low) reduction(max : high))
     for (int i = 0; i < Group; ++i) {
@@ -98,9 +98,9 @@ struct AffineCodec {
       high = x[i] > high ? x[i] : high;
     }
     if constexpr (Symmetric) {  // the value furthest from 0 takes code 0, the only one without an opposite
-      return line_of(range * (-low > high ? low : high) / -middle, 0.f);
+      return line_of((-low > high ? low : high) / -middle, 0.f);
     } else {
-      return line_of(range * (high - low) / top, low + 0.5f * (1.f - range) * (high - low));
+      return line_of((high - low) / top, low);
     }
   }
 
