@@ -145,7 +145,7 @@ void check_room(const RankLedger& rank, std::int64_t memory) {
               fmt::format("the KV pool has 0 blocks: of {} the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.fixed()),
                           mib(std::max<std::int64_t>(0, left))),
               fmt::format("room for at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
-              "a larger --device-memory-limit, a smaller --max-batch-size, or --plugin kv-int4");
+              "a larger --device-memory-limit, a smaller --max-batch-size, or a KV plugin with fewer bits");
 }
 
 int blocks_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory, std::int64_t granted) {
@@ -153,7 +153,7 @@ int blocks_of(const RankLedger& rank, const StepLimits& limits, std::int64_t mem
   if (blocks < 1) {
     throw Error(ErrorKind::memory, fmt::format("the KV pool has 0 blocks: the allocator grants it {}", mib(granted)),
                 fmt::format("at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
-                "a larger share for the KV cache, or --plugin kv-int4");
+                "a larger share for the KV cache, or a KV plugin with fewer bits");
   }
   return static_cast<int>(std::min(blocks, std::int64_t{limits.sequences} * blocks_for(limits.context)));
 }
