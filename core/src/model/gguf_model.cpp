@@ -115,11 +115,6 @@ namespace {
 
 constexpr std::string_view tokens_key = "tokenizer.ggml.tokens", kinds_key = "tokenizer.ggml.token_type";
 
-// Control tokens that end an answer in the chat formats people use; files often name only one of them as eos.
-constexpr std::array<std::string_view, 17> turn_enders = {
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|return|>", "<|call|>", "<|flush|>",
-    "<|calls|>", "<end_of_turn>", "<end_of_utterance>", "</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"};
-
 std::vector<TokenKind> read_kinds(const Gguf& gguf, std::size_t tokens) {
   std::vector<TokenKind> kinds(tokens, TokenKind::normal);
   const auto numbers = gguf.integers(kinds_key);
@@ -135,7 +130,7 @@ std::vector<TokenKind> read_kinds(const Gguf& gguf, std::size_t tokens) {
 
 bool ends_turn(const TokenizerData& data, std::size_t token) {
   const bool special = data.kinds[token] == TokenKind::control || data.kinds[token] == TokenKind::user_defined;
-  return special && std::ranges::find(turn_enders, data.tokens[token]) != turn_enders.end();
+  return special && std::ranges::find(turn_enders, data.tokens[token]) != std::end(turn_enders);
 }
 
 }  // namespace

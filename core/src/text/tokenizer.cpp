@@ -16,10 +16,6 @@ namespace {
 
 constexpr std::size_t max_text_bytes = std::size_t{1} << 30;
 
-// Control tokens that end an answer whatever else the file says.
-constexpr std::string_view known_ends[] = {"<|im_end|>", "<|eot_id|>",    "<|eom_id|>", "<|end|>",
-                                           "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>", "<|return|>"};
-
 bool is_space(char32_t c) noexcept {
   return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
          c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
@@ -82,7 +78,7 @@ Tokenizer::Tokenizer(const TokenizerData& data) {
 
   std::vector<TokenId>& ends = impl->end_of_turn;
   if (data.eos) ends.push_back(*data.eos);
-  for (const std::string_view name : known_ends) {
+  for (const std::string_view name : turn_enders) {
     const auto [token, end] = vocabulary.specials().longest(name, 0, [&](TokenId, std::size_t end) { return end == name.size(); });
     if (token != no_token && vocabulary.kind(token) == TokenKind::control) ends.push_back(token);
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lmkit {
@@ -20,6 +21,11 @@ struct StripRule {
   TokenId token = 0;
   bool left = false, right = false;
 };
+
+// Control tokens that end an answer in the chat formats people use; files often name only one of them as eos.
+inline constexpr std::string_view turn_enders[] = {
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|return|>", "<|call|>", "<|flush|>",
+    "<|calls|>", "<end_of_turn>", "<end_of_utterance>", "</s>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]"};
 
 struct TokenizerData {
   std::string model;          // "bpe"

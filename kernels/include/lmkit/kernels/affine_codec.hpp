@@ -6,7 +6,7 @@
 //
 // The first guess spans the group's least and greatest value. With 4 bits that guess is then improved: codes and line are
 // fitted to each other by least squares in turn, and the best of all rounds is kept. On normally distributed groups of 64
-// four rounds take 10 % off the squared error (tests/plugins).
+// six rounds take 12 % off the squared error (tests/plugins).
 #pragma once
 
 #include <lmkit/concepts/kv_codec.hpp>
@@ -46,7 +46,7 @@ struct AffineCodec {
     Line line = first_guess(x);
     Line best = line;
     if constexpr (Bits < 8) {
-      constexpr int rounds = 4;
+      constexpr int rounds = 6;
       float least = 0.f;
       for (int round = 0; round < rounds; ++round) {
         const Fit fitted = fit(x, line);
