@@ -15,7 +15,7 @@ class KvInt8Cuda : public kernels::cuda::CudaKv {
   // Throws Error if the shape or the device is not supported.
   explicit KvInt8Cuda(const KvShape& shape, KvInt8Options options = {})
       : CudaKv(shape, options.zero_point ? kernels::cuda::affine_kv_kernels<8, false>() : kernels::cuda::affine_kv_kernels<8, true>()) {}
-  KvInt8Cuda(const KvShape& shape, Settings settings) : KvInt8Cuda(shape, KvInt8Options{settings.flag("zero-point", false)}) {}
+  KvInt8Cuda(const KvShape& shape, Settings settings) : KvInt8Cuda(shape, KvInt8Options{settings.flag("zero-point", KvInt8Options{}.zero_point)}) {}
 };
 
 using KvInt8OnDevice = kernels::cuda::DeviceKv<KvInt8, KvInt8Cuda>;

@@ -13,9 +13,9 @@ namespace {
 
 using namespace lmkit::plugin;
 
-constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero point beside each scale", false);
+constexpr lmkit_option zero_point = flag_option("zero-point", "store a zero point beside each scale", true);
 
 }  // namespace
 
-LMKIT_PLUGIN_ENTRY = describe("kv-int8", "1.0.0", "8-bit keys and values, one scale per token and head: about half the bytes of fp16",
+LMKIT_PLUGIN_ENTRY = describe("kv-int8", "1.0.0", "8-bit keys and values, one scale and zero point per token and head: about half the bytes of fp16",
                               "Apache-2.0", options<zero_point>, serves<lmkit::kv_table<Backend>>);

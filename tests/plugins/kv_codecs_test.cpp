@@ -230,8 +230,8 @@ TEST_CASE("bytes of a block") {
   const KvShape shape = shape_of(9, 3, 64);
   const double half = static_cast<double>(KvF16(shape).block_bytes());
   CHECK(half == 3 * 2 * 2 * 64 * 64);
-  CHECK(KvInt8(shape).block_bytes() / half == Approx(0.515625));
-  CHECK(KvInt8(shape, KvInt8::Options{.zero_point = true}).block_bytes() / half == Approx(0.53125));
+  CHECK(KvInt8(shape).block_bytes() / half == Approx(0.53125));
+  CHECK(KvInt8(shape, KvInt8::Options{.zero_point = false}).block_bytes() / half == Approx(0.515625));
   CHECK(KvInt4(shape).block_bytes() / half == Approx(0.28125));
   CHECK(KvInt4(shape, KvInt4::Options{.hadamard = false, .centred = false}).block_bytes() / half == Approx(0.28125));
 }
@@ -252,7 +252,7 @@ TEST_CASE("a plugin loaded from its file equals the C++ type bit for bit") {
       CHECK(std::memcmp(a.out()[s].data(), b.out()[s].data(), a.out()[s].size() * 4) == 0);
   };
   same("kv-int8", KvInt8(p.shape));
-  same("kv-int8:zero-point=true", KvInt8(p.shape, KvInt8::Options{.zero_point = true}));
+  same("kv-int8:zero-point=false", KvInt8(p.shape, KvInt8::Options{.zero_point = false}));
   same("kv-int4", KvInt4(p.shape));
   same("kv-int4:rotation=none,centre=none", KvInt4(p.shape, KvInt4::Options{.hadamard = false, .centred = false}));
 }

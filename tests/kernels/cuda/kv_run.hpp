@@ -48,6 +48,7 @@ void add_cases(std::vector<Case>& cases) {
   cases.push_back(case_of<Plain16<Half>, head_dim>("fp16", plain_kv_kernels(), 5e-4, false));
   cases.push_back(case_of<Plain16<BFloat16>, head_dim>("bf16", plain_kv_kernels(), 4e-3));
   cases.push_back(case_of<AffineCodec<8, head_dim, true>, head_dim>("int8", affine_kv_kernels<8, true>(), 0.012));
+  cases.push_back(case_of<AffineCodec<8, head_dim, false>, head_dim>("int8 with zero points", affine_kv_kernels<8, false>(), 0.012));
   cases.push_back(case_of<AffineCodec<4, head_dim, false>, head_dim>("int4", affine_kv_kernels<4, false>(), 0.14, head_dim % 64 == 0));
 }
 
