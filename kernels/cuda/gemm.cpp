@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gemm_cache.hpp"
+#include "gemm_library.hpp"
+
+#include <lmkit/base/error.hpp>
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <string>
+
+namespace lmkit::kernels::cuda {
+
+namespace {
+
+constexpr double no_time = std::numeric_limits<double>::infinity();
+
+void require(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw Error(ErrorKind::device, std::string(what) + " failed: " + cudaGetErrorString(error));
+}
+
+void require_shape(const GemmShape& shape) {
+  const bool is_16_bit = shape.dtype == Dtype::f16 || shape.dtype == Dtype::bf16;
+  if (is_16_bit && (shape.out == shape.dtype || shape.out == Dtype::f32) && shape.rows > 0 && shape.cols > 0 && shape.rows % 8 == 0 && shape.cols % 8 == 0) return;
+  throw Error(ErrorKind::device, "a matrix of " + std::to_string(shape.rows) + " x " + std::to_string(shape.cols) + " values",
+              "fp16 or bf16 values in multiples of 8 rows and columns, and a product of that type or fp32");
+}
+
+Status refuse(const Stream& stream, const char* reason) noexcept {
+  if (stream.host) stream.host->fail(reason);
+  return Status::invalid_argument;
+}
+
+// Times launches that find nothing of theirs in L2, as in a step, where other weights were read in between.
+class Stopwatch {
+ public:
+  Stopwatch(const GemmShape& shape, const GemmArgs& args, void* workspace, cudaStream_t stream)
+      : stream_(stream),
+        scratch_{{workspace, Gemm::workspace_bytes},
+                 {args.y, args.tokens * shape.rows * size_of(shape.out)},
+                 {const_cast<void*>(args.x), args.tokens * shape.cols * size_of(shape.dtype)}} {
+    require(cudaEventCreate(&begin_), "creating an event");
+    require(cudaEventCreate(&end_), "creating an event");
+  }
+  ~Stopwatch() {
+    cudaEventDestroy(begin_);
+    cudaEventDestroy(end_);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+
+  // Microseconds of the fastest of four launches, the first of which may load code; of fewer, if it is far from `best`.
+  template <class Launch>
+  double fastest(double best, Launch&& launch) {
+    double fastest = no_time;
+    for (int n = 0; n < 4 && (n < 2 || fastest < 1.3 * best); ++n) {
+      clear_l2();
+      require(cudaEventRecord(begin_, stream_), "recording an event");
+      if (launch() != Status::ok) return no_time;
+      require(cudaEventRecord(end_, stream_), "recording an event");
+      require(cudaEventSynchronize(end_), "measuring a product of matrices");
+      float ms = 0;
+      require(cudaEventElapsedTime(&ms, begin_, end_), "measuring a product of matrices");
+      fastest = std::min(fastest, 1e3 * ms);
+    }
+    return fastest;
+  }
+
+ private:
+  void clear_l2() {
+    std::int64_t rest = 96 << 20;  // more than the largest L2 so far
+    for (const auto& [memory, bytes] : scratch_) {
+      const std::int64_t now = std::min(rest, bytes);
+      require(cudaMemsetAsync(memory, 0x3c, static_cast<std::size_t>(now), stream_), "clearing scratch memory");
+      rest -= now;
+    }
+  }
+
+  struct Scratch {
+    void* memory;
+    std::int64_t bytes;
+  };
+  cudaStream_t stream_;
+  Scratch scratch_[3];
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+};
+
+// How token counts up to `tokens`, and above those of the step before, are run.
+struct Step {
+  std::int64_t tokens;
+  GemmChoice choice;
+  cublasLtMatmulAlgo_t algorithm;  // of the library
+};
+
+struct Plan {
+  Plan(const CublasLt& lt, const GemmShape& shape, bool has_bias) : shape(shape), has_bias(has_bias), library(lt, shape, has_bias) {}
+
+  Status run(const Step& step, const GemmArgs& args, void* workspace, Stream stream) noexcept {
+    return library.run(step.algorithm, args, workspace, stream);
+  }
+
+  GemmShape shape;
+  bool has_bias;
+  LibraryGemm library;
+  std::vector<Step> steps;  // token counts ascend
+};
+
+std::string device_name() {
+  int device = 0;
+  cudaDeviceProp properties{};
+  require(cudaGetDevice(&device), "finding the current device");
+  require(cudaGetDeviceProperties(&properties, device), "reading the device's properties");
+  return std::string(properties.name) + ' ' + std::to_string(properties.multiProcessorCount);
+}
+
+}  // namespace
+
+struct Gemm::Impl {
+  CublasLt lt;
+  GemmCache cache{GemmCache::path_for(device_name(), lt.version())};
+  std::deque<Plan> plans;
+
+  Plan* find(const GemmShape& shape, bool has_bias) noexcept {
+    const auto found = std::ranges::find_if(plans, [&](const Plan& plan) { return plan.shape == shape && plan.has_bias == has_bias; });
+    return found == plans.end() ? nullptr : &*found;
+  }
+
+  // The step of token counts first .. last: as remembered, or the fastest of all that can run.
+  Step choose(Plan& plan, std::int64_t first, std::int64_t last, GemmArgs args, void* workspace, Stream stream, Stopwatch& stopwatch) {
+    const std::string key = gemm_key(plan.shape, plan.has_bias, last);
+    args.tokens = last;
+    const auto algorithms = plan.library.candidates(last);
+    if (const auto known = cache.find(key); known && known->candidate < static_cast<int>(algorithms.size())) {
+      const Step step{last, *known, algorithms[known->candidate]};
+      // run once, so that no code is left to load when a graph is recorded
+      if (plan.library.takes(step.algorithm, first, last) && plan.run(step, args, workspace, stream) == Status::ok) return step;
+    }
+    Step best{};
+    double best_time = no_time;
+    for (int n = 0; n < static_cast<int>(algorithms.size()); ++n) {
+      const Step step{last, {GemmChoice::Source::library, n}, algorithms[n]};
+      if (!plan.library.takes(step.algorithm, first, last)) continue;
+      const double time = stopwatch.fastest(best_time, [&] { return plan.run(step, args, workspace, stream); });
+      if (time < best_time) best = step, best_time = time;
+    }
+    if (best_time == no_time) throw Error(ErrorKind::device, "neither cuBLASLt nor lmkit can run the product of matrices " + key);
+    cache.add(key, best.choice);
+    return best;
+  }
+};
+
+Gemm::Gemm() : impl_(std::make_unique<Impl>()) {}
+Gemm::~Gemm() = default;
+
+void Gemm::prepare(const GemmShape& shape, const GemmArgs& args, void* workspace, Stream stream) {
+  require_shape(shape);
+  Plan* plan = impl_->find(shape, args.bias != nullptr);
+  if (!plan) plan = &impl_->plans.emplace_back(impl_->lt, shape, args.bias != nullptr);
+  if (!plan->steps.empty() && plan->steps.back().tokens >= args.tokens) return;
+  const auto on = reinterpret_cast<cudaStream_t>(stream.handle);
+  Stopwatch stopwatch(shape, args, workspace, on);
+  std::vector<Step> steps;
+  for (const std::int64_t last : gemm_buckets(args.tokens)) {
+    const std::int64_t first = steps.empty() ? 1 : steps.back().tokens + 1;
+    steps.push_back(impl_->choose(*plan, first, last, args, workspace, stream, stopwatch));
+  }
+  plan->steps = std::move(steps);
+  require(cudaStreamSynchronize(on), "measuring products of matrices");
+  impl_->cache.save();
+}
+
+Status Gemm::run(const GemmShape& shape, const GemmArgs& args, void* workspace, Stream stream) noexcept {
+  if (args.tokens == 0) return Status::ok;
+  Plan* plan = impl_->find(shape, args.bias != nullptr);
+  if (!plan || args.tokens < 0) return refuse(stream, "a product of matrices that was not prepared");
+  const auto step = std::ranges::lower_bound(plan->steps, args.tokens, {}, &Step::tokens);
+  if (step == plan->steps.end()) return refuse(stream, "a product of matrices with more tokens than it was prepared for");
+  return plan->run(*step, args, workspace, stream);
+}
+
+}  // namespace lmkit::kernels::cuda
