@@ -4,8 +4,10 @@
 // the CPU's sampler (core/engine/sampler.hpp): bias and penalties -> temperature -> top-k -> top-p -> min-p -> draw with
 // Philox(seed, position). The same logits give the same token, but where rounding decides a tie of the running sum.
 //
-// A block of threads takes a row, or several share a long one. No host synchronisation, capturable: what differs from row to row is
-// read from the device.
+// Three launches, whatever the rows ask for: the row's largest logit and normaliser; the threshold below which no token can
+// be drawn; the draw among those above it. Several blocks of threads share a row when rows are few. A greedy row is read
+// once, a drawn one three times. No host synchronisation, capturable: what differs from row to row is read from the device.
+// No atomic addition of floats, so the same input gives the same bits.
 #pragma once
 
 #include <lmkit/base/status.hpp>
@@ -36,7 +38,7 @@ struct LogitEdit {
   std::int32_t token = 0;
   std::int32_t in_answer = 0;  // how often it occurs there
   std::int32_t seen = 0;       // in prompt or answer: the repetition penalty applies
-  float bias = 0;
+  float bias = 0;              // after sample(): the logit as it came
 };
 
 struct Sampled {
@@ -46,9 +48,9 @@ struct Sampled {
 
 std::int64_t sample_workspace_bytes(std::int64_t rows, std::int64_t vocabulary) noexcept;
 
-// logits: (rows, vocabulary), changed by edits; rows: (count) and edits on the device; out: (count) on the device.
-// workspace: sample_workspace_bytes, 256-byte aligned.
-Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const SampleRow* rows, const LogitEdit* edits, Sampled* out,
+// logits: (count, vocabulary), changed by edits; rows: (count) and edits on the device, the edits used up; out: (count) on
+// the device. workspace: sample_workspace_bytes, 256-byte aligned, its content of no account. vocabulary: at most 2^20.
+Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const SampleRow* rows, LogitEdit* edits, Sampled* out,
               void* workspace, Stream stream) noexcept;
 
 }  // namespace lmkit::kernels::cuda
