@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/gguf_model.hpp>
+#include <lmkit/model/tensor_shapes.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 
 namespace lmkit {
 namespace {
@@ -18,6 +19,27 @@ template <class T>
 T required(std::optional<T> value, std::string_view key) {
   if (!value) bad(fmt::format("metadata {:?} is missing", key), "a GGUF file of a language model", "converting the model again");
   return *std::move(value);
+}
+
+// What an architecture's name implies.
+struct Family {
+  std::string_view name;
+  lmkit_rope_pairs pairs;
+  bool qkv_bias = false;
+  bool head_norms = false;
+};
+
+// A file of Mistral's calls itself "llama".
+constexpr Family families[] = {{.name = "llama", .pairs = LMKIT_ROPE_ADJACENT},
+                               {.name = "qwen2", .pairs = LMKIT_ROPE_HALVES, .qkv_bias = true},
+                               {.name = "qwen3", .pairs = LMKIT_ROPE_HALVES, .head_norms = true}};
+
+const Family& family_of(std::string_view architecture) {
+  const auto found = std::ranges::find(families, architecture, &Family::name);
+  if (found != std::end(families)) return *found;
+  std::vector<std::string_view> known;
+  for (const Family& family : families) known.push_back(family.name);
+  bad(fmt::format("the architecture {:?}", architecture), fmt::format("one of: {}", fmt::join(known, ", ")), "a model of one of these architectures");
 }
 
 // The keys of one architecture.
@@ -44,9 +66,9 @@ class Keys {
   std::string prefix_;
 };
 
-RopeConfig read_rope(const Keys& keys, int head_dim) {
+RopeConfig read_rope(const Keys& keys, lmkit_rope_pairs pairs, int head_dim) {
   RopeConfig rope;
-  rope.pairs = LMKIT_ROPE_ADJACENT;
+  rope.pairs = pairs;
   rope.rotary_dim = keys.integer("rope.dimension_count", 0, limits::head_dim, head_dim);
   rope.base = keys.number("rope.freq_base", 10000.0f);
   const std::string scaling = keys.text("rope.scaling.type", "none");
@@ -62,12 +84,12 @@ void check_tensors(const Gguf& gguf, const ModelConfig& config) {
   if (embedding == tensors.end()) bad("tensor \"token_embd.weight\" is missing", "a GGUF file of a whole model");
   if (embedding->second.rows != config.vocabulary)
     bad(fmt::format("{} tokens, but token_embd.weight has {} rows", config.vocabulary, embedding->second.rows), "one row per token");
+  const TensorShapes shapes = tensor_shapes(config);
   for (const auto& [name, view] : tensors) {
-    if (name.ends_with("norm.weight") && view.format != WeightFormat::f32)
-      bad(fmt::format("tensor {:?} is {}", name, block_of(view.format).name), "F32 for a norm", "converting the model again");
-    if (name.ends_with(".bias") || name.find("_exps.") != name.npos)
-      bad(fmt::format("tensor {:?} is not part of the architecture {:?} as it is known here", name, config.architecture),
-          "a model without biases and experts");
+    if ((name.ends_with("norm.weight") || name.ends_with(".bias")) && view.format != WeightFormat::f32)
+      bad(fmt::format("tensor {:?} is {}", name, block_of(view.format).name), "F32 for norms and biases", "converting the model again");
+    if (!shapes.contains(name) && name != "rope_freqs.weight")
+      bad(fmt::format("tensor {:?} is not part of the architecture {:?} as it is known here", name, config.architecture));
   }
   const auto divisors = tensors.find("rope_freqs.weight");
   if (divisors == tensors.end()) return;
@@ -81,8 +103,8 @@ void check_tensors(const Gguf& gguf, const ModelConfig& config) {
 
 ModelConfig read_model_config(const Gguf& gguf) {
   ModelConfig config;
-  config.architecture = required(gguf.text("general.architecture"), "general.architecture");
-  check_architecture(config.architecture);
+  const Family& family = family_of(required(gguf.text("general.architecture"), "general.architecture"));
+  config.architecture = family.name;
   config.name = gguf.text("general.name").value_or("");
 
   const Keys keys(gguf, config.architecture);
@@ -98,7 +120,9 @@ ModelConfig read_model_config(const Gguf& gguf) {
   config.max_context = keys.integer("context_length", 1, limits::context);
   config.window = keys.integer("attention.sliding_window", 0, limits::context, 0);
   config.rms_eps = keys.number("attention.layer_norm_rms_epsilon");
-  config.rope = read_rope(keys, config.head_dim);
+  config.qkv_bias = family.qkv_bias;
+  config.head_norms = family.head_norms;
+  config.rope = read_rope(keys, family.pairs, config.head_dim);
 
   const auto tokens = gguf.values().find("tokenizer.ggml.tokens");
   if (tokens == gguf.values().end()) bad("metadata \"tokenizer.ggml.tokens\" is missing", "a GGUF file with its tokenizer");
@@ -154,7 +178,7 @@ TokenizerData read_tokenizer(const Gguf& gguf) {
   data.eos = token("eos");
   data.unknown = token("unknown");
   data.padding = token("padding");
-  data.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(data.pre_tokenizer == "llama-bpe");
+  data.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(data.pre_tokenizer == "llama-bpe" || data.pre_tokenizer == "tekken");
   data.chat_template = gguf.text("tokenizer.chat_template").value_or("");
 
   for (const auto ender : {data.eos, token("eot"), token("eom")})

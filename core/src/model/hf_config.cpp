@@ -6,6 +6,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 namespace lmkit {
 namespace {
 
@@ -33,6 +36,70 @@ float required_number(const object& json, std::string_view key) {
   const auto value = json_number(json, key);
   if (!value) bad(fmt::format("{:?} is missing", key), "a number");
   return static_cast<float>(*value);
+}
+
+// What a transformers class takes for granted.
+struct Family {
+  std::string_view type;  // "model_type", which is also the architecture's name here
+  int kv_heads = 0;       // 0: as many as query heads
+  int head_dim = 0;       // 0: the query heads' share of the hidden values
+  int max_context = 0;
+  bool qkv_bias = false;
+  bool head_norms = false;
+};
+
+constexpr Family families[] = {{.type = "llama", .max_context = 2048},
+                               {.type = "mistral", .kv_heads = 8, .max_context = 131072},
+                               {.type = "qwen2", .kv_heads = 32, .max_context = 32768, .qkv_bias = true},
+                               {.type = "qwen3", .kv_heads = 32, .head_dim = 128, .max_context = 32768, .head_norms = true}};
+
+const Family& family_of(const object& json) {
+  const auto type = json_text(json, "model_type");
+  if (!type) bad("\"model_type\" is missing", "a transformers config.json", "the model's own config.json");
+  const auto found = std::ranges::find(families, *type, &Family::type);
+  if (found != std::end(families)) return *found;
+  std::vector<std::string_view> known;
+  for (const Family& family : families) known.push_back(family.type);
+  bad(fmt::format("\"model_type\" is {:?}", *type), fmt::format("one of: {}", fmt::join(known, ", ")), "a model of one of these architectures");
+}
+
+bool is_null(const object& json, std::string_view key) {
+  const auto* value = json.if_contains(key);
+  return value && value->is_null();
+}
+
+int read_kv_heads(const object& json, const Family& family, int query_heads) {
+  const bool one_each = family.kv_heads == 0 || is_null(json, "num_key_value_heads");
+  return integer(json, "num_key_value_heads", 1, limits::heads, one_each ? query_heads : family.kv_heads);
+}
+
+int read_head_dim(const object& json, const Family& family, const ModelConfig& model) {
+  const bool divides = model.hidden % model.query_heads == 0;
+  return integer(json, "head_dim", 1, limits::head_dim, family.head_dim > 0 ? family.head_dim : divides ? model.hidden / model.query_heads : 0);
+}
+
+void read_layer_types(const std::vector<std::string>& types, ModelConfig& model) {
+  if (static_cast<int>(types.size()) != model.layers)
+    bad(fmt::format("\"layer_types\" has {} entries", types.size()), fmt::format("{}, one for each layer", model.layers));
+  const auto first = std::ranges::find(types, "sliding_attention");
+  model.window_from = static_cast<int>(first - types.begin());
+  for (int i = 0; i < model.layers; ++i)
+    if (types[i] != (i < model.window_from ? "full_attention" : "sliding_attention") || (i >= model.window_from && model.window == 0))
+      bad(fmt::format("\"layer_types\" says {:?} of layer {}", types[i], i),
+          "\"full_attention\", and \"sliding_attention\" in the layers after those if there is a window");
+}
+
+// Mistral: all layers have the window. Qwen: only if asked for, the layers from max_window_layers on, or those that
+// layer_types says.
+void read_window(const object& json, ModelConfig& model) {
+  const bool mistral = model.architecture == "mistral", qwen = model.architecture.starts_with("qwen");
+  const bool wanted = mistral ? !is_null(json, "sliding_window") : qwen && json_boolean(json, "use_sliding_window").value_or(false);
+  if (wanted) {
+    model.window = integer(json, "sliding_window", 1, limits::context, 4096);
+    model.window_from = mistral ? 0 : integer(json, "max_window_layers", 0, limits::layers, 28);
+  }
+  if (const auto types = json_texts(json, "layer_types"); !types.empty()) read_layer_types(types, model);
+  if (model.window_from >= model.layers) model.window = model.window_from = 0;
 }
 
 // rope_theta and rope_scaling, or both together as rope_parameters (transformers 5).
@@ -63,7 +130,7 @@ void refuse_unsupported(const object& json) {
   if (json_object(json, "quantization_config"))
     bad("\"quantization_config\": a quantised checkpoint", "F32, F16 or BF16 weights", "the unquantised model, or a GGUF file of it");
   for (const char* key : {"attention_bias", "mlp_bias"})
-    if (json_boolean(json, key).value_or(false)) bad(fmt::format("{:?} is true", key), "a model without biases");
+    if (json_boolean(json, key).value_or(false)) bad(fmt::format("{:?} is true", key), "a model without such biases");
   if (const auto activation = json_text(json, "hidden_act").value_or("silu"); activation != "silu")
     bad(fmt::format("\"hidden_act\" is {:?}", activation), "\"silu\"");
 }
@@ -78,26 +145,26 @@ std::vector<TokenId> read_eos(const object& json, int vocabulary) {
 
 HfConfig read_hf_config(std::string_view text) {
   const object json = parse_json(text, "config.json");
-  HfConfig config;
-  ModelConfig& model = config.model;
-  const auto type = json_text(json, "model_type");
-  if (!type) bad("\"model_type\" is missing", "a transformers config.json", "the model's own config.json");
-  check_architecture(*type);
+  const Family& family = family_of(json);
   refuse_unsupported(json);
 
-  model.architecture = *type;
+  HfConfig config;
+  ModelConfig& model = config.model;
+  model.architecture = family.type;
   model.name = json_text(json, "_name_or_path").value_or("");
   model.layers = required(json, "num_hidden_layers", limits::layers);
   model.hidden = required(json, "hidden_size", limits::hidden);
   model.ffn = required(json, "intermediate_size", limits::hidden);
   model.query_heads = required(json, "num_attention_heads", limits::heads);
-  model.kv_heads = integer(json, "num_key_value_heads", 1, limits::heads, model.query_heads);
-  const bool divides = model.hidden % model.query_heads == 0;
-  model.head_dim = integer(json, "head_dim", 1, limits::head_dim, divides ? model.hidden / model.query_heads : 0);
+  model.kv_heads = read_kv_heads(json, family, model.query_heads);
+  model.head_dim = read_head_dim(json, family, model);
   model.vocabulary = required(json, "vocab_size", limits::vocabulary);
-  model.max_context = integer(json, "max_position_embeddings", 1, limits::context, 2048);
+  model.max_context = integer(json, "max_position_embeddings", 1, limits::context, family.max_context);
   model.rms_eps = number(json, "rms_norm_eps", 1e-6);
   model.tied_embeddings = json_boolean(json, "tie_word_embeddings").value_or(false);
+  model.qkv_bias = family.qkv_bias;
+  model.head_norms = family.head_norms;
+  read_window(json, model);
   model.rope = read_rope(json, model.head_dim);
   check_config(model);
 

@@ -146,6 +146,18 @@ const json::object* json_object(const json::object& object, std::string_view key
   return value ? &value->get_object() : nullptr;
 }
 
+std::vector<std::string> json_texts(const json::object& object, std::string_view key) {
+  const json::value* value = present(object, key);
+  if (!value) return {};
+  if (!value->is_array()) wrong_type(key, "a list of strings");
+  std::vector<std::string> texts;
+  for (const json::value& element : value->get_array()) {
+    if (!element.is_string()) wrong_type(key, "a list of strings");
+    texts.emplace_back(element.get_string());
+  }
+  return texts;
+}
+
 std::vector<std::int64_t> json_integers(const json::object& object, std::string_view key, std::int64_t low, std::int64_t high) {
   const json::value* value = present(object, key);
   if (!value) return {};

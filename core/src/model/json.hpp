@@ -23,6 +23,7 @@ std::optional<double> json_number(const boost::json::object& object, std::string
 std::optional<bool> json_boolean(const boost::json::object& object, std::string_view key);
 std::optional<std::string> json_text(const boost::json::object& object, std::string_view key);
 const boost::json::object* json_object(const boost::json::object& object, std::string_view key);
+std::vector<std::string> json_texts(const boost::json::object& object, std::string_view key);  // empty if absent
 // A list of integers, or one integer as a list of one; empty if absent.
 std::vector<std::int64_t> json_integers(const boost::json::object& object, std::string_view key, std::int64_t low, std::int64_t high);
 

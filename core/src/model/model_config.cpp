@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/model_config.hpp>
-#include <lmkit/model/models.hpp>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace lmkit {
@@ -31,6 +28,7 @@ void check_config(const ModelConfig& c) {
   check_range("values per head", c.head_dim, 1, limits::head_dim);
   check_range("tokens in the vocabulary", c.vocabulary, 1, limits::vocabulary);
   check_range("tokens of context", c.max_context, 1, limits::context);
+  check_range("tokens of attention window", c.window, 0, limits::context);
   check(c.query_heads % c.kv_heads == 0, fmt::format("{} query heads over {} key/value heads", c.query_heads, c.kv_heads),
         "a multiple of the key/value heads");
   check(c.rope.rotary_dim % 2 == 0 && c.rope.rotary_dim >= 0 && c.rope.rotary_dim <= c.head_dim,
@@ -43,13 +41,6 @@ void check_config(const ModelConfig& c) {
                                          std::isfinite(c.rope.high_frequency_factor)),
         fmt::format("RoPE frequency factors {} and {}", c.rope.low_frequency_factor, c.rope.high_frequency_factor),
         "0 < low < high");
-}
-
-void check_architecture(const std::string& name) {
-  const auto known = known_architectures();
-  if (std::ranges::find(known, name) != known.end()) return;
-  throw Error(ErrorKind::model, fmt::format("the architecture {:?}", name), fmt::format("one of: {}", fmt::join(known, ", ")),
-              "a model of one of these architectures");
 }
 
 }  // namespace lmkit

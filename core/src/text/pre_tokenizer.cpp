@@ -21,17 +21,29 @@ constexpr std::string_view llama3 =
 constexpr std::string_view qwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// Mistral's: a word is capitals, then small letters.
+constexpr std::string_view tekken =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 struct Preset {
   std::string_view name;  // GGUF's tokenizer.ggml.pre
   std::array<std::string_view, 2> patterns;
-  bool ignores_merges = false;
+  bool ignores_merges = false, nfc = false;
 };
 
-constexpr Preset presets[] = {
-    {"default", {gpt2_words}},         {"gpt-2", {gpt2_words}},          {"smollm", {each_digit, gpt2_words}},
-    {"starcoder", {each_digit, gpt2_words}}, {"llama-bpe", {llama3}, true}, {"llama3", {llama3}, true},
-    {"llama-v3", {llama3}, true}, {"qwen2", {qwen2}},              {"none", {}},
-};
+constexpr Preset presets[] = {{"default", {gpt2_words}},
+                              {"gpt-2", {gpt2_words}},
+                              {"smollm", {each_digit, gpt2_words}},
+                              {"starcoder", {each_digit, gpt2_words}},
+                              {"llama-bpe", {llama3}, true},
+                              {"llama3", {llama3}, true},
+                              {"llama-v3", {llama3}, true},
+                              {"qwen2", {qwen2}, false, true},
+                              {"deepseek-r1-qwen", {qwen2}, false, true},
+                              {"tekken", {tekken}, true},
+                              {"none", {}}};
 
 const Preset& preset_named(std::string_view name) {
   const auto found = std::ranges::find(presets, name, &Preset::name);
@@ -114,11 +126,12 @@ class PreTokenizer::Matcher {
   Owned<pcre2_jit_stack> stack_;
 };
 
-PreTokenizer::PreTokenizer(const TokenizerData& data) : ignores_merges_(data.ignore_merges) {
+PreTokenizer::PreTokenizer(const TokenizerData& data) : ignores_merges_(data.ignore_merges), wants_nfc_(data.nfc) {
   std::vector<std::string> patterns = data.split_patterns;
   if (patterns.empty()) {
     const Preset& preset = preset_named(data.pre_tokenizer);
     ignores_merges_ = ignores_merges_ || preset.ignores_merges;
+    wants_nfc_ = wants_nfc_ || preset.nfc;
     for (const std::string_view pattern : preset.patterns)
       if (!pattern.empty()) patterns.emplace_back(pattern);
   }

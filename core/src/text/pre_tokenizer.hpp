@@ -25,6 +25,7 @@ class PreTokenizer {
   void split(std::string_view text, const Sink& word) const;
 
   bool ignores_merges() const noexcept { return ignores_merges_; }
+  bool wants_nfc() const noexcept { return wants_nfc_; }
 
  private:
   struct Stage;
@@ -32,7 +33,7 @@ class PreTokenizer {
   void split_from(std::size_t stage, std::string_view piece, Matcher& matcher, const Sink& word) const;
 
   std::vector<Stage> stages_;
-  bool ignores_merges_ = false;
+  bool ignores_merges_ = false, wants_nfc_ = false;
 };
 
 }  // namespace lmkit

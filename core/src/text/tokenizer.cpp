@@ -44,12 +44,12 @@ std::string_view without_trailing_spaces(std::string_view text) noexcept {
 
 struct Tokenizer::Impl {
   explicit Impl(const TokenizerData& data)
-      : vocabulary(data), words(data), nfc(data.nfc), add_bos(data.add_bos), missing_byte(data.missing_byte.value_or(no_token)),
+      : vocabulary(data), words(data), add_bos(data.add_bos), missing_byte(data.missing_byte.value_or(no_token)),
         strips(data.strips), bos(data.bos), eos(data.eos), end_of_turn(data.end_of_turn) {}
 
   Vocabulary vocabulary;
   PreTokenizer words;
-  bool nfc, add_bos;
+  bool add_bos;
   TokenId missing_byte;
   std::vector<StripRule> strips;
   std::optional<TokenId> bos, eos;
@@ -90,7 +90,7 @@ Tokenizer::Tokenizer(const TokenizerData& data) {
 void Tokenizer::Impl::encode_plain(std::string_view text, BpeMerger& merger, std::vector<TokenId>& out) const {
   if (text.empty()) return;
   std::string normal;
-  if (nfc) text = normal = to_nfc(text);
+  if (words.wants_nfc()) text = normal = to_nfc(text);
   words.split(text, [&](std::string_view word) {
     const TokenId whole = words.ignores_merges() ? vocabulary.find(word) : no_token;
     if (whole != no_token) {

@@ -127,7 +127,7 @@ void read_model(const json::object& model, const json::array& added, TokenizerDa
     fail(fmt::format("the tokenizer's model is {}", type), "BPE, byte-level");
   const json::value *vocabulary = member(model, "vocab"), *merges = member(model, "merges");
   if (!vocabulary || !merges) fail("tokenizer.json has no model.vocab or no model.merges", "byte-level BPE");
-  if (flag(model, "byte_fallback", false)) fail("the tokenizer has byte_fallback", "byte-level BPE");
+  if (flag(model, "byte_fallback", false)) fail("the tokenizer has byte_fallback, as SentencePiece's have", "byte-level BPE");
   if (!text(model, "continuing_subword_prefix").empty() || !text(model, "end_of_word_suffix").empty())
     fail("the tokenizer marks parts of words by a prefix or suffix", "byte-level BPE");
   if (const json::value* dropout = member(model, "dropout"); dropout && !(dropout->is_number() && dropout->to_number<double>() == 0))

@@ -123,7 +123,7 @@ TEST_CASE("each required key is named when it is missing or has another type") {
 }
 
 TEST_CASE("an unknown architecture is refused with the list of known ones") {
-  CHECK_THAT(Metadata().text("general.architecture", "mamba").config_error(), Says("\"mamba\"", "llama"));
+  CHECK_THAT(Metadata().text("general.architecture", "mamba").config_error(), Says("\"mamba\"", "llama, qwen2, qwen3"));
 }
 
 TEST_CASE("hyperparameters that make no sense are refused") {
@@ -149,6 +149,29 @@ TEST_CASE("tensors that contradict the config are refused") {
   CHECK_THAT(Metadata().tensor("output_norm.weight", ggml_f16, 64, 1).config_error(), Says("\"output_norm.weight\" is F16", "F32"));
   CHECK_THAT(Metadata().tensor("blk.1.attn_q.bias", ggml_f32, 64, 1).config_error(), Says("\"blk.1.attn_q.bias\" is not part"));
   CHECK_THAT(Metadata().tensor("blk.0.ffn_up_exps.weight", ggml_f32, 64, 1).config_error(), Says("\"blk.0.ffn_up_exps.weight\" is not part"));
+}
+
+TEST_CASE("Qwen's keys have its prefix, its tensors biases or head norms, and its RoPE pairs halves") {
+  for (const std::string name : {"qwen2", "qwen3"}) {
+    Metadata qwen;
+    for (const char* key : {"block_count", "embedding_length", "feed_forward_length", "context_length", "attention.head_count", "attention.layer_norm_rms_epsilon"})
+      qwen.without(std::string("llama.") + key);
+    qwen.text("general.architecture", name).u32(name + ".block_count", 1).u32(name + ".embedding_length", 64).u32(name + ".feed_forward_length", 96);
+    qwen.u32(name + ".context_length", 256).u32(name + ".attention.head_count", 4).u32(name + ".attention.key_length", 32);
+    qwen.u32(name + ".attention.value_length", 32).f32(name + ".attention.layer_norm_rms_epsilon", 1e-6f);
+    const ModelConfig config = qwen.config();
+    CHECK(config.architecture == name);
+    CHECK(config.rope.pairs == LMKIT_ROPE_HALVES);
+    CHECK(config.head_dim == 32);
+    CHECK(config.qkv_bias == (name == "qwen2"));
+    CHECK(config.head_norms == (name == "qwen3"));
+    const std::string own = name == "qwen2" ? "blk.0.attn_q.bias" : "blk.0.attn_q_norm.weight";
+    const std::string other = name == "qwen3" ? "blk.0.attn_q.bias" : "blk.0.attn_q_norm.weight";
+    CHECK_NOTHROW(Metadata(qwen).tensor(own, ggml_f32, name == "qwen2" ? 128 : 32, 1).config());
+    CHECK_THAT(Metadata(qwen).tensor(own, ggml_f16, 32, 1).config_error(), Says("\"" + own + "\" is F16", "F32"));
+    CHECK_THAT(Metadata(qwen).tensor(other, ggml_f32, 32, 1).config_error(), Says("\"" + other + "\" is not part"));
+    CHECK_THAT(Metadata(qwen).tensor("blk.0.attn_output.bias", ggml_f32, 64, 1).config_error(), Says("\"blk.0.attn_output.bias\" is not part"));
+  }
 }
 
 TEST_CASE("Llama 3's frequency divisors are one per pair") {
@@ -186,6 +209,8 @@ TEST_CASE("a GGUF tokenizer is what its keys say") {
   CHECK(data.add_bos);
   CHECK(data.chat_template == "{{ x }}");
   CHECK(Metadata().text("tokenizer.ggml.pre", "llama-bpe").tokenizer().add_bos);
+  CHECK(Metadata().text("tokenizer.ggml.pre", "tekken").tokenizer().add_bos);
+  CHECK(!Metadata().text("tokenizer.ggml.pre", "qwen2").tokenizer().add_bos);
 }
 
 TEST_CASE("tokenizer metadata that contradicts itself is refused") {

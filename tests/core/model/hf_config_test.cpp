@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// config.json of Llama models: real ones' values, the defaults of transformers' LlamaConfig, and what is refused.
+// config.json of Llama, Mistral, Qwen2 and Qwen3: real ones' values, the defaults of transformers' classes, and what is refused.
 #include <catch.hpp>
 #include <model_errors.hpp>
 
@@ -25,6 +25,14 @@ Error error_with(const std::string& more) {
   return error_of([&] { read_hf_config(config_with(more)); });
 }
 
+// The same of another type; 64 heads, so that the classes' 8 and 32 key/value heads fit.
+std::string config_of(const std::string& type, const std::string& more = {}) {
+  return R"({"model_type":")" + type + R"(","hidden_size":1024,"intermediate_size":96,"num_attention_heads":64,"num_hidden_layers":4,"vocab_size":300)" +
+         (more.empty() ? "" : "," + more) + "}";
+}
+
+ModelConfig model_of(const std::string& type, const std::string& more = {}) { return read_hf_config(config_of(type, more)).model; }
+
 }  // namespace
 
 TEST_CASE("what a config.json does not say is LlamaConfig's default") {
@@ -46,6 +54,60 @@ TEST_CASE("what a config.json does not say is LlamaConfig's default") {
   CHECK(config.model.rope.factor == 1.0f);
   CHECK(!config.bos);
   CHECK(config.eos.empty());
+}
+
+TEST_CASE("each class has its own defaults") {
+  const ModelConfig mistral = model_of("mistral"), qwen2 = model_of("qwen2"), qwen3 = model_of("qwen3");
+  CHECK(mistral.architecture == "mistral");
+  CHECK(mistral.kv_heads == 8);
+  CHECK(mistral.head_dim == 16);
+  CHECK(mistral.max_context == 131072);
+  CHECK(!mistral.qkv_bias);
+  CHECK(!mistral.head_norms);
+  for (const ModelConfig& qwen : {qwen2, qwen3}) {
+    CHECK(qwen.kv_heads == 32);
+    CHECK(qwen.max_context == 32768);
+    CHECK(qwen.window == 0);
+    CHECK(qwen.rope.pairs == LMKIT_ROPE_HALVES);
+  }
+  CHECK(qwen2.head_dim == 16);
+  CHECK(qwen2.qkv_bias);
+  CHECK(!qwen2.head_norms);
+  CHECK(qwen3.head_dim == 128);
+  CHECK(qwen3.rope.rotary_dim == 128);
+  CHECK(!qwen3.qkv_bias);
+  CHECK(qwen3.head_norms);
+  for (const char* type : {"llama", "mistral", "qwen2", "qwen3"}) CHECK(model_of(type, R"("num_key_value_heads":null)").kv_heads == 64);
+  CHECK(model_of("mistral", R"("head_dim":32,"num_key_value_heads":4)").head_dim == 32);
+}
+
+TEST_CASE("Mistral has its window in every layer, unless it is null") {
+  const auto window = [](const std::string& more) { return model_of("mistral", more); };
+  CHECK(window("").window == 4096);
+  CHECK(window("").window_of(0) == 4096);
+  CHECK(window(R"("sliding_window":77)").window_of(3) == 77);
+  CHECK(window(R"("sliding_window":null)").window == 0);
+  CHECK_THAT(error_of([&] { window(R"("sliding_window":0)"); }), Says("\"sliding_window\" is 0"));
+}
+
+TEST_CASE("Qwen has a window only if asked for, from a layer on") {
+  for (const char* type : {"qwen2", "qwen3"}) {
+    const auto read = [&](const std::string& more) { return model_of(type, more); };
+    CHECK(read(R"("sliding_window":77,"max_window_layers":0)").window == 0);
+    CHECK(read(R"("use_sliding_window":false,"sliding_window":77,"max_window_layers":0)").window == 0);
+    CHECK(read(R"("use_sliding_window":true,"sliding_window":77)").window == 0);  // 28 layers without, of 4
+    const ModelConfig half = read(R"("use_sliding_window":true,"sliding_window":77,"max_window_layers":2)");
+    CHECK(half.window_of(1) == 0);
+    CHECK(half.window_of(2) == 77);
+    const std::string types = R"("layer_types":["full_attention","full_attention","full_attention","sliding_attention"])";
+    CHECK(read(R"("use_sliding_window":true,"sliding_window":77,"max_window_layers":2,)" + types).window_from == 3);
+    CHECK(read(R"("layer_types":["full_attention","full_attention","full_attention","full_attention"])").window == 0);
+    CHECK_THAT(error_of([&] { read(types); }), Says("\"sliding_attention\" of layer 3"));
+    CHECK_THAT(error_of([&] { read(R"("layer_types":["full_attention"])"); }), Says("\"layer_types\" has 1 entries", "4"));
+    CHECK_THAT(error_of([&] { read(R"("use_sliding_window":true,"layer_types":["sliding_attention","full_attention","full_attention","full_attention"])"); }),
+               Says("\"full_attention\" of layer 1"));
+    CHECK_THAT(error_of([&] { read(R"("layer_types":["full_attention",1,2,3])"); }), Says("\"layer_types\" has the wrong type"));
+  }
 }
 
 TEST_CASE("a config.json like Llama 3.2's is read whole") {
@@ -98,6 +160,7 @@ TEST_CASE("a missing or senseless value names its key") {
   CHECK_THAT(error_with(R"("eos_token_id":[1,-1])"), Says("\"eos_token_id\" is -1"));
   CHECK_THAT(error_with(R"("rope_scaling":{"rope_type":"llama3","factor":8})"), Says("\"low_freq_factor\" is missing"));
   CHECK_THAT(error_with(R"("rope_scaling":{"rope_type":"yarn","factor":8})"), Says("RoPE scaling \"yarn\""));
+  CHECK_THAT(error_of([] { model_of("qwen2", R"("rope_scaling":{"type":"yarn","factor":4})"); }), Says("RoPE scaling \"yarn\"", "default, linear or llama3"));
   CHECK_THAT(error_with(R"("rope_scaling":8)"), Says("\"rope_scaling\" has the wrong type"));
   CHECK_THAT(error_with(R"("hidden_size":64)"), Says("the key \"hidden_size\" twice"));
 }
@@ -108,7 +171,7 @@ TEST_CASE("what would silently change the result is refused") {
   CHECK_THAT(error_with(R"("hidden_act":"gelu")"), Says("\"hidden_act\" is \"gelu\""));
   CHECK_THAT(error_with(R"("quantization_config":{"quant_method":"awq"})"), Says("\"quantization_config\""));
   CHECK_THAT(error_with(R"("partial_rotary_factor":0.5)"), Says("\"partial_rotary_factor\""));
-  CHECK_THAT(error_of([] { read_hf_config(R"({"model_type":"bert"})"); }), Says("\"bert\"", "llama"));
+  CHECK_THAT(error_of([] { read_hf_config(R"({"model_type":"bert"})"); }), Says("\"bert\"", "llama, mistral, qwen2, qwen3"));
 }
 
 TEST_CASE("generation_config.json adds its end tokens") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// config.json of a Hugging Face model directory: LlamaForCausalLM, with that class's defaults for what is absent.
-// Errors are Error(model) and name the key.
+// config.json of a Hugging Face model directory: Llama, Mistral, Qwen2 and Qwen3 "ForCausalLM", with those classes' defaults
+// for what is absent. Errors are Error(model) and name the key.
 #pragma once
 
 #include <lmkit/model/model_config.hpp>

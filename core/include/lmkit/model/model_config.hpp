@@ -22,7 +22,7 @@ struct RopeConfig {
 };
 
 struct ModelConfig {
-  std::string architecture;  // a name in the registry: "llama"
+  std::string architecture;  // a name in the registry: "llama", "qwen3"
   std::string name;          // for people
   int layers = 0;
   int hidden = 0;
@@ -32,10 +32,15 @@ struct ModelConfig {
   int head_dim = 0;
   int vocabulary = 0;
   int max_context = 0;
-  int window = 0;  // sliding attention window; 0: none
+  int window = 0;       // a token sees itself and the window - 1 before it; 0: all before it
+  int window_from = 0;  // the first layer whose attention has the window
   float rms_eps = 1e-5f;
   bool tied_embeddings = false;
+  bool qkv_bias = false;    // q, k and v have biases
+  bool head_norms = false;  // each head of q and k is RMS-normalised before RoPE
   RopeConfig rope;
+
+  int window_of(int layer) const noexcept { return layer < window_from ? 0 : window; }
 };
 
 // The most of each that a file may ask for: above every known model, and small enough for products in 64 bits.
@@ -45,8 +50,5 @@ inline constexpr int layers = 4096, hidden = 1 << 20, heads = 4096, head_dim = 4
 
 // Throws Error(model) naming the field that is out of its range or does not fit the others.
 void check_config(const ModelConfig& config);
-
-// Throws Error(model) listing the known architectures if this is none of them.
-void check_architecture(const std::string& name);
 
 }  // namespace lmkit

@@ -29,7 +29,7 @@ inline constexpr std::string_view turn_enders[] = {
 
 struct TokenizerData {
   std::string model;          // "bpe"
-  std::string pre_tokenizer;  // GGUF's name of it: "smollm", "gpt-2", "llama-bpe", "qwen2"
+  std::string pre_tokenizer;  // GGUF's name of it: "smollm", "gpt-2", "llama-bpe", "qwen2", "tekken"
   std::vector<std::string> tokens;  // byte-level spelling, as in the file
   std::vector<TokenKind> kinds;     // one per token
   std::vector<std::string> merges;  // "left right", best first
