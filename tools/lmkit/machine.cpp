@@ -2,7 +2,7 @@
 #include "machine.hpp"
 
 #include <lmkit/base/task_pool.hpp>
-#include <lmkit/engine/memory_plan.hpp>
+#include <lmkit/base/memory.hpp>
 #include <lmkit/kernels/machine_limits.hpp>
 
 #include <fmt/format.h>

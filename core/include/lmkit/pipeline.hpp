@@ -32,7 +32,7 @@ namespace lmkit {
 
 // Makes a K of nothing but a shape, where there is such a K.
 template <KvBackend K>
-std::function<K(const KvShape&)> plain_kv() {
+MakeKv<K> plain_kv() {
   if constexpr (std::constructible_from<K, const KvShape&>) return [](const KvShape& shape) { return K(shape); };
   else return {};
 }
@@ -41,8 +41,9 @@ std::function<K(const KvShape&)> plain_kv() {
 template <ParallelStrategy P = OneDevice, KvBackend K = KvF16, AllocatorPolicy A = WholePool>
 struct PipelineParts {
   std::shared_ptr<typename P::Group> group = std::make_shared<typename P::Group>();
-  std::function<K(const KvShape&)> make_kv = plain_kv<K>();  // once for each rank, from the ranks' threads; may throw Error
+  MakeKv<K> make_kv = plain_kv<K>();  // once for each rank, from the ranks' threads; may throw Error
   A allocator{};
+  kernels::OpenDevice open_device = kernels::open_cpu;  // likewise
 };
 
 template <ParallelStrategy P = OneDevice, KvBackend K = KvF16, AllocatorPolicy A = WholePool>
@@ -58,12 +59,13 @@ class Pipeline {
     const StepLimits step = resolve(limits, config, ranks.size);
 
     Ledger ledger;
-    ledger.memory = (limits.device_memory > 0 ? limits.device_memory : available_memory()) / ranks.size;
     ledger.blocks = std::numeric_limits<int>::max();  // all pools have as many as the poorest rank can hold
     for (int r = 0; r < ranks.size; ++r) {
+      const auto device = parts.open_device(r, {});
+      ledger.memory = device->room(limits.device_memory) / ranks.size;
       const RankShape shape = rank_shape<P>(config, *parts.group, r);
-      const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape)));
-      const RankLedger rank = ledger.ranks.emplace_back(measure(model, shape, step, sizes));
+      const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape, *device)), *device);
+      const RankLedger rank = ledger.ranks.emplace_back(measure(model, shape, step, sizes, 0, *device));
       check_room(rank, ledger.memory);
       const std::int64_t granted = parts.allocator.kv_bytes(report_of(rank, step, ledger.memory));
       ledger.blocks = std::min(ledger.blocks, blocks_of(rank, step, ledger.memory, granted));
@@ -78,7 +80,7 @@ class Pipeline {
       : model_(std::move(model)), ledger_(plan(*model_, parts, limits)) {
     auto tokenizer = std::async(std::launch::async, [this] { return std::make_shared<const Tokenizer>(model_->tokenizer()); });
     const StepLimits step = resolve(limits, model_->config(), parts.group->ranks().size);
-    auto ranks = std::make_unique<RankGroup<P, K>>(*model_, std::move(parts.group), parts.make_kv, step, ledger_.blocks);
+    auto ranks = std::make_unique<RankGroup<P, K>>(*model_, std::move(parts.group), parts.make_kv, parts.open_device, step, ledger_.blocks);
     tokenizer_ = tokenizer.get();
     auto policy = std::make_shared<A>(std::move(parts.allocator));
     auto decide = [policy](const PoolState& pool, const Demand& demand) { return policy->decide(pool, demand); };

@@ -28,7 +28,7 @@ Engine::Engine(std::unique_ptr<Executor> executor, std::shared_ptr<const Tokeniz
       context_(ledger.session_len),
       pool_(ledger.blocks),
       scheduler_(pool_, limits, std::move(decide)),
-      samplers_(executor_->stream().workers()) {
+      samplers_(executor_->threads().workers()) {
   rows_.reserve(limits.logit_rows);
   choices_.reserve(limits.logit_rows);
 }
@@ -65,7 +65,7 @@ void Engine::sample(const Batch& batch) noexcept {
   if (tap_) tap_(plan_, logits);
 
   choices_.assign(rows_.size(), {});
-  executor_->stream().parallel_for(static_cast<std::int32_t>(rows_.size()), [&](std::int32_t i, std::int32_t worker) {
+  executor_->threads().parallel_for(static_cast<std::int32_t>(rows_.size()), [&](std::int32_t i, std::int32_t worker) {
     const auto& [sequence, position, draws] = rows_[i];
     const auto row = logits.subspan(static_cast<std::size_t>(i) * vocabulary_, vocabulary_);
     const Request& request = sequence->request;

@@ -7,41 +7,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <limits>
 #include <string>
 #include <utility>
 
 namespace lmkit {
 namespace {
-
-std::int64_t first_number(const char* path, std::int64_t otherwise) {
-  std::ifstream file(path);
-  std::int64_t number = 0;
-  return file >> number ? number : otherwise;
-}
-
-std::int64_t mem_available() {
-  std::ifstream file("/proc/meminfo");
-  for (std::string key; file >> key;) {
-    std::int64_t kib = 0;
-    if (key == "MemAvailable:" && file >> kib) return kib * 1024;
-    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
-  }
-  return std::numeric_limits<std::int64_t>::max();
-}
-
-// What the process's control group leaves: version 2 first, version 1 where that is mounted; "max" is no number.
-std::int64_t cgroup_left() {
-  constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
-  std::int64_t left = unlimited;
-  for (const auto& [limit, used] : {std::pair{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-                                    std::pair{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}}) {
-    const std::int64_t bytes = first_number(limit, unlimited);
-    if (bytes != unlimited) left = std::min(left, std::max<std::int64_t>(0, bytes - first_number(used, 0)));
-  }
-  return left;
-}
 
 std::string mib(std::int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1024 * 1024)); }
 
@@ -51,8 +21,6 @@ int at_least_one(int value, const char* name) {
 }
 
 }  // namespace
-
-std::int64_t available_memory() { return std::min(mem_available(), cgroup_left()); }
 
 StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks) {
   StepLimits step;
@@ -81,14 +49,16 @@ void check_ranks(const Ranks& ranks, const ModelConfig& config) {
 }
 
 RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
-                   Carver& carver, Stream stream) {
+                   Carver& carver, kernels::Device& device) {
   const ModelConfig& config = model.config();
   RankMemory memory;
   RankLedger& ledger = memory.ledger;
   std::int64_t before = 0;
   const auto spent = [&] { return carver.used() - std::exchange(before, carver.used()); };
+  const auto dense = [&, bytes = size_of(device.dtype())](std::int64_t count) { return carver.take<std::byte>(count * bytes).data(); };
 
-  WeightLoader loader(model, carver, stream);
+  ledger.runtime = device.runtime_bytes();
+  WeightLoader loader(model, carver, device);
   memory.weights = load_weights_of(config)(config, shape, loader);
   ledger.weights_mapped = memory.weights.mapped_bytes;
   memory.rope_table = carver.take<float>(std::int64_t{limits.context} * config.rope.rotary_dim);
@@ -98,20 +68,19 @@ RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLim
   const std::int64_t attended = std::int64_t{shape.query_heads()} * config.head_dim;
   const std::int64_t qkv = attended + 2 * std::int64_t{shape.kv_heads()} * config.head_dim;
   Activations& act = memory.activations;
-  act.residual = carver.take<float>(tokens * hidden);
-  act.x = carver.take<float>(tokens * hidden);
-  const auto shared = carver.take<float>(tokens * std::max(qkv + attended, 3 * ffn));
-  if (!carver.measures()) {
-    act.qkv = shared.first(tokens * qkv);
-    act.attended = shared.subspan(tokens * qkv, tokens * attended);
-    act.gate_up = shared.first(tokens * 2 * ffn);
-    act.activated = shared.subspan(tokens * 2 * ffn, tokens * ffn);
+  act.residual = dense(tokens * hidden);
+  act.x = dense(tokens * hidden);
+  std::byte* const shared = dense(tokens * std::max(qkv + attended, 3 * ffn));
+  if (shared) {
+    act.qkv = act.gate_up = shared;
+    act.attended = shared + tokens * qkv * size_of(device.dtype());
+    act.activated = shared + tokens * 2 * ffn * size_of(device.dtype());
   }
-  act.logit_x = carver.take<float>(limits.logit_rows * hidden);
+  act.logit_x = dense(limits.logit_rows * hidden);
   ledger.activations = spent();
 
-  act.gemm_workspace = carver.take<std::byte>(kernels::gemm_workspace_bytes(tokens, std::max({hidden, attended, ffn})));
-  act.kv_workspace = carver.take<std::byte>(sizes.kv_workspace);
+  act.workspace = carver.take<std::byte>(device.linear_workspace_bytes(tokens, std::max({hidden, attended, ffn}))).data();
+  act.kv_workspace = carver.take<std::byte>(sizes.kv_workspace).data();
   ledger.workspace = spent();
 
   act.logits = carver.take<float>(std::int64_t{limits.logit_rows} * config.vocabulary);

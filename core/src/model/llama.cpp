@@ -32,32 +32,36 @@ Weights Llama::load(const ModelConfig& config, const RankShape& shape, WeightLoa
 
   Weights weights;
   const MatrixView embedding = file.matrix("token_embd.weight", config.vocabulary, hidden);
-  weights.embedding = loader.mapped(embedding);
+  weights.embedding = loader.table(embedding);
   for (int i = 0; i < config.layers; ++i) {
     const auto name = [i](const char* part) { return fmt::format("blk.{}.{}.weight", i, part); };
     for (const char* bias : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
       refuse(file, fmt::format("blk.{}.{}.bias", i, bias));
     }
     const auto rows = [&](const char* part, std::int64_t all, std::int64_t begin, std::int64_t end) {
-      return loader.pack(file.matrix(name(part), all, hidden).row_range(begin, end));
+      return file.matrix(name(part), all, hidden).row_range(begin, end);
     };
     const auto cols = [&](const char* part, std::int64_t all, std::int64_t begin, std::int64_t end) {
-      return loader.pack(columns(file.matrix(name(part), hidden, all), name(part), begin, end));
+      return loader.linear({columns(file.matrix(name(part), hidden, all), name(part), begin, end)});
     };
     LayerWeights& layer = weights.layers.emplace_back();
     layer.attention_norm = loader.vector(name("attn_norm"), hidden);
-    layer.qkv = {rows("attn_q", queries, shape.query_begin * dim, shape.query_end * dim),
-                 rows("attn_k", keys, shape.kv_begin * dim, shape.kv_end * dim),
-                 rows("attn_v", keys, shape.kv_begin * dim, shape.kv_end * dim)};
+    layer.qkv = loader.linear({rows("attn_q", queries, shape.query_begin * dim, shape.query_end * dim),
+                               rows("attn_k", keys, shape.kv_begin * dim, shape.kv_end * dim),
+                               rows("attn_v", keys, shape.kv_begin * dim, shape.kv_end * dim)});
     layer.attention_output = cols("attn_output", queries, shape.query_begin * dim, shape.query_end * dim);
     layer.ffn_norm = loader.vector(name("ffn_norm"), hidden);
-    layer.gate_up = {rows("ffn_gate", config.ffn, shape.ffn_begin, shape.ffn_end),
-                     rows("ffn_up", config.ffn, shape.ffn_begin, shape.ffn_end)};
+    layer.gate_up = loader.linear({rows("ffn_gate", config.ffn, shape.ffn_begin, shape.ffn_end),
+                                   rows("ffn_up", config.ffn, shape.ffn_begin, shape.ffn_end)});
     layer.down = cols("ffn_down", config.ffn, shape.ffn_begin, shape.ffn_end);
   }
   weights.output_norm = loader.vector("output_norm.weight", hidden);
-  const MatrixView output = config.tied_embeddings ? embedding : file.matrix("output.weight", config.vocabulary, hidden);
-  weights.output = loader.pack(output.row_range(shape.vocabulary_begin, shape.vocabulary_end));
+  if (config.tied_embeddings) {
+    weights.output = loader.output(weights.embedding, embedding, shape.vocabulary_begin, shape.vocabulary_end);
+  } else {
+    const MatrixView output = file.matrix("output.weight", config.vocabulary, hidden);
+    weights.output = loader.linear({output.row_range(shape.vocabulary_begin, shape.vocabulary_end)});
+  }
   weights.mapped_bytes = loader.mapped_bytes();
   return weights;
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <lmkit/kernels/embedding.hpp>
 #include <lmkit/model/weights.hpp>
 
 #include <algorithm>
@@ -43,20 +42,30 @@ RankShape cut(const ModelConfig& config, const std::function<Shard(Role, std::in
   return shape;
 }
 
-kernels::PackedMatrix WeightLoader::pack(const MatrixView& part) {
-  if (part.rows == 0 || part.cols == 0) return {};
-  const auto storage = carver_.take<std::byte>(kernels::PackedMatrix::bytes(part.format, part.rows, part.cols));
-  return carver_.measures() ? kernels::PackedMatrix() : kernels::PackedMatrix(part, storage.data(), stream_);
+kernels::Linear WeightLoader::linear(std::initializer_list<MatrixView> parts) {
+  const std::span views(parts.begin(), parts.size());
+  return device_.pack(views, carver_.take<std::byte>(device_.packed_bytes(views)).data());
 }
 
-const float* WeightLoader::vector(const std::string& name, std::int64_t size) {
+const void* WeightLoader::vector(const std::string& name, std::int64_t size) {
   const MatrixView view = file_.matrix(name, 1, size);
-  if (view.format == WeightFormat::f32 && reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) == 0) {
-    return reinterpret_cast<const float*>(mapped(view).data);
-  }
-  const auto copy = carver_.take<float>(size);
-  if (!carver_.measures()) kernels::expand_row(view, 0, copy.data());
-  return copy.data();
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) == 0;
+  if (device_.reads_host_memory() && view.format == WeightFormat::f32 && is_aligned) return mapped(view).data;
+  void* const copy = carver_.take<std::byte>(size * size_of(device_.dtype())).data();
+  if (copy) device_.put_vector(copy, view);
+  return copy;
+}
+
+MatrixView WeightLoader::table(const MatrixView& matrix) {
+  if (device_.reads_host_memory()) return mapped(matrix);
+  const kernels::Linear packed = linear({matrix});
+  const kernels::PackedMatrix& rows = packed.parts[0];
+  return {rows.format(), matrix.rows, matrix.cols, MatrixView::packed_row_bytes(rows.format(), matrix.cols), rows.data()};
+}
+
+kernels::Linear WeightLoader::output(const MatrixView& table, const MatrixView& matrix, std::int64_t begin, std::int64_t end) {
+  if (const auto shared = device_.linear_of(table.row_range(begin, end))) return *shared;
+  return linear({matrix.row_range(begin, end)});
 }
 
 MatrixView WeightLoader::mapped(const MatrixView& matrix) {

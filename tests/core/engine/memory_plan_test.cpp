@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine_fixture.hpp"
 
+#include <lmkit/base/memory.hpp>
+
 #include <fstream>
 #include <unistd.h>
 

@@ -11,29 +11,38 @@
 
 namespace lmkit {
 
-// Zeroed, page-aligned memory that the system backs when it is first touched. Throws Error(memory).
 class Arena {
  public:
-  explicit Arena(std::int64_t bytes);
-  ~Arena();
+  virtual ~Arena() = default;
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   // Large pages for bytes that will be used throughout: fewer page faults while loading, fewer TLB misses after. What is
-  // used in parts only is cheaper without. Before the first touch.
-  void use_large_pages(std::int64_t begin, std::int64_t end) noexcept;
+  // used in parts only is cheaper without. Before the first touch; nothing where memory has no pages to choose.
+  virtual void use_large_pages(std::int64_t, std::int64_t) noexcept {}
 
   std::byte* data() const noexcept { return data_; }
   std::int64_t bytes() const noexcept { return bytes_; }
 
+ protected:
+  Arena(std::byte* data, std::int64_t bytes) noexcept : data_(data), bytes_(bytes) {}
+
  private:
-  std::byte* data_ = nullptr;
-  std::int64_t bytes_ = 0;
+  std::byte* data_;
+  std::int64_t bytes_;
+};
+
+// Zeroed, page-aligned memory that the system backs when it is first touched. Throws Error(memory).
+class HostArena final : public Arena {
+ public:
+  explicit HostArena(std::int64_t bytes);
+  ~HostArena() override;
+  void use_large_pages(std::int64_t begin, std::int64_t end) noexcept override;
 };
 
 class Carver {
  public:
-  static constexpr std::int64_t alignment = 64;
+  static constexpr std::int64_t alignment = 256;
 
   explicit Carver(std::byte* base = nullptr) noexcept : base_(base) {}
 
@@ -42,7 +51,7 @@ class Carver {
 
   // Room for `count` values; null data when measuring.
   template <class T>
-    requires std::is_trivial_v<T>
+    requires std::is_trivially_copyable_v<T>
   std::span<T> take(std::int64_t count) noexcept {
     std::byte* const begin = base_ ? base_ + used_ : nullptr;
     const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));

@@ -26,7 +26,7 @@ class Executor {
   // (logit rows of the last step, vocabulary) on rank 0; the engine may write to them.
   virtual std::span<float> logits() noexcept = 0;
   // Rank 0's threads, idle between steps.
-  virtual Stream stream() noexcept = 0;
+  virtual Stream threads() noexcept = 0;
 
   // For tests and diagnosis.
   virtual int ranks() const noexcept = 0;

@@ -19,6 +19,7 @@ struct EngineLimits {
 };
 
 struct RankLedger {
+  std::int64_t runtime = 0;         // the device's libraries, kernels and graphs; not allocated by the engine
   std::int64_t weights_mapped = 0;  // read where they lie in the file
   std::int64_t weights_packed = 0;  // copied in the kernels' order
   std::int64_t activations = 0;     // of the largest step, with its tables
@@ -28,8 +29,10 @@ struct RankLedger {
   std::int64_t kv_pool = 0;
   std::int64_t kv_block_bytes = 0;  // one block, all layers
 
-  std::int64_t fixed() const noexcept { return weights_mapped + weights_packed + activations + workspace + logits + communication; }
-  std::int64_t arena() const noexcept { return fixed() - weights_mapped + kv_pool; }  // allocated by the engine
+  std::int64_t fixed() const noexcept {
+    return runtime + weights_mapped + weights_packed + activations + workspace + logits + communication;
+  }
+  std::int64_t arena() const noexcept { return fixed() - runtime - weights_mapped + kv_pool; }  // allocated by the engine
   std::int64_t total() const noexcept { return fixed() + kv_pool; }
 };
 
@@ -41,8 +44,5 @@ struct Ledger {
   int session_len = 0;   // tokens of one sequence
   std::int64_t kv_tokens() const noexcept { return std::int64_t{blocks} * block_tokens; }
 };
-
-// Memory this process can still get: the smaller of MemAvailable and what its control group has left.
-std::int64_t available_memory();
 
 }  // namespace lmkit

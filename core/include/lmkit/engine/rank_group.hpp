@@ -39,11 +39,11 @@ template <ParallelStrategy P, KvBackend K>
 class RankGroup final : public Executor {
  public:
   // Throws the first rank's error once every rank has stopped; no rank joins before all have loaded.
-  RankGroup(const ModelFile& model, std::shared_ptr<typename P::Group> group, const std::function<K(const KvShape&)>& make_kv,
-            const StepLimits& limits, int blocks)
+  RankGroup(const ModelFile& model, std::shared_ptr<typename P::Group> group, const MakeKv<K>& make_kv,
+            const kernels::OpenDevice& open_device, const StepLimits& limits, int blocks)
       : group_(std::move(group)), size_(group_->ranks().size), ranks_(size_), plans_(size_), hashes_(size_), outcomes_(size_), in_step_(size_) {
     if (size_ > 1) threads_ = std::make_unique<RankThreads>(size_);
-    on_each([&](int r) { ranks_[r] = std::make_unique<Rank<P, K>>(model, *group_, r, make_kv, limits, blocks); });
+    on_each([&](int r) { ranks_[r] = std::make_unique<Rank<P, K>>(model, *group_, r, make_kv, open_device, limits, blocks); });
     on_each([&](int r) { ranks_[r]->join(); });
   }
 
@@ -65,7 +65,7 @@ class RankGroup final : public Executor {
 
   std::string failure() const override { return failure_.empty() ? "the step failed without a reason" : failure_; }
   std::span<float> logits() noexcept override { return ranks_[0]->logits(rows_); }
-  Stream stream() noexcept override { return ranks_[0]->stream(); }
+  Stream threads() noexcept override { return ranks_[0]->threads(); }
   int ranks() const noexcept override { return size_; }
   std::span<std::byte> kv_pool(int rank) noexcept override { return ranks_[rank]->kv_pool(); }
   std::int64_t allocated(int rank) const noexcept override { return ranks_[rank]->allocated(); }

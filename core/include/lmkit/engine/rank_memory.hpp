@@ -8,6 +8,7 @@
 #include <lmkit/concepts/allocator_policy.hpp>
 #include <lmkit/concepts/kv_backend.hpp>
 #include <lmkit/engine/memory_plan.hpp>
+#include <lmkit/kernels/device.hpp>
 #include <lmkit/model/layers.hpp>
 #include <lmkit/model/model_file.hpp>
 #include <lmkit/model/weights.hpp>
@@ -54,12 +55,13 @@ struct RankMemory {
 };
 
 RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
-                   Carver& carver, Stream stream);
+                   Carver& carver, kernels::Device& device);
 
-// The ledger of a rank, its pool left out.
-inline RankLedger measure(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes) {
+// The ledger of a rank with a pool of so many blocks.
+inline RankLedger measure(const ModelFile& model, const RankShape& shape, const StepLimits& limits, const RankSizes& sizes, int blocks,
+                          kernels::Device& device) {
   Carver ruler;
-  return lay_out(model, shape, limits, sizes, 0, ruler, {}).ledger;
+  return lay_out(model, shape, limits, sizes, blocks, ruler, device).ledger;
 }
 
 MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::int64_t memory) noexcept;

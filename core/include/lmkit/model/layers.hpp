@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Step: everything one rank needs to run one StepPlan, and the building blocks that an architecture's forward() is
-// written with. Dense arrays are row-major floats; `tokens` is the step's number of tokens.
+// written with. Dense arrays are row-major, of the device's dtype; `tokens` is the step's number of tokens.
 //
 // A failure is remembered in `status` and the rank goes on: it still takes part in every collective, so that the other
 // ranks are not left waiting. The step's numbers are then worthless and the engine throws them away.
@@ -9,34 +9,41 @@
 
 #include <lmkit/concepts/kv_backend.hpp>
 #include <lmkit/concepts/parallel_strategy.hpp>
-#include <lmkit/kernels/activation.hpp>
-#include <lmkit/kernels/embedding.hpp>
-#include <lmkit/kernels/gemm.hpp>
-#include <lmkit/kernels/rms_norm.hpp>
+#include <lmkit/kernels/device.hpp>
 #include <lmkit/model/model_config.hpp>
 #include <lmkit/model/step_plan.hpp>
 #include <lmkit/model/weights.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <span>
 
 namespace lmkit {
 
 // Room for the largest step. qkv and attended share their place with gate_up and activated: never alive together.
 struct Activations {
-  std::span<float> residual;   // (tokens, hidden)
-  std::span<float> x;          // (tokens, hidden)
-  std::span<float> qkv;        // (tokens, query_heads + 2 kv_heads, head_dim)
-  std::span<float> attended;   // (tokens, query_heads, head_dim)
-  std::span<float> gate_up;    // (tokens, 2, ffn)
-  std::span<float> activated;  // (tokens, ffn)
-  std::span<float> logit_x;    // (logit rows, hidden)
-  std::span<float> my_logits;  // (logit rows, local vocabulary)
-  std::span<float> logits;     // (logit rows, vocabulary); the same as my_logits where one rank has all
-  std::span<std::byte> gemm_workspace;
-  std::span<std::byte> kv_workspace;
+  std::byte* residual = nullptr;   // (tokens, hidden)
+  std::byte* x = nullptr;          // (tokens, hidden)
+  std::byte* qkv = nullptr;        // (tokens, query_heads + 2 kv_heads, head_dim)
+  std::byte* attended = nullptr;   // (tokens, query_heads, head_dim)
+  std::byte* gate_up = nullptr;    // (tokens, 2, ffn)
+  std::byte* activated = nullptr;  // (tokens, ffn)
+  std::byte* logit_x = nullptr;    // (logit rows, hidden)
+  std::span<float> my_logits;      // (logit rows, local vocabulary)
+  std::span<float> logits;         // (logit rows, vocabulary); the same as my_logits where one rank has all
+  std::byte* workspace = nullptr;  // of linear
+  std::byte* kv_workspace = nullptr;
+};
+
+// A StepPlan's arrays where the device reads them.
+struct StepArrays {
+  const std::int32_t* tokens = nullptr;
+  const std::int32_t* token_sequence = nullptr;
+  const std::int32_t* query_starts = nullptr;
+  const std::int32_t* kv_lengths = nullptr;
+  const std::int32_t* block_tables = nullptr;
+  std::int64_t block_table_stride = 0;
+  const std::int32_t* logit_rows = nullptr;
 };
 
 struct KvPool {
@@ -56,8 +63,9 @@ struct Step {
   KvPool pool;
   P& parallel;
   K& kv;
-  Stream stream;
-  const StepPlan& plan;
+  kernels::Device& device;
+  const StepPlan& plan;      // sizes; the numbers themselves are in
+  const StepArrays& arrays;
   Status status = Status::ok;
 
   int tokens() const noexcept { return plan.size(); }
@@ -69,30 +77,30 @@ struct Step {
 
 template <class S>
 void embed(S& s) noexcept {
-  kernels::embedding(s.weights.embedding, s.plan.tokens.data(), s.tokens(), s.act.residual.data(), s.stream);
+  s.check(s.device.embedding(s.weights.embedding, s.arrays.tokens, s.tokens(), s.act.residual));
 }
 
 template <class S>
-void norm(S& s, const float* weight) noexcept {
-  kernels::rms_norm(s.act.residual.data(), weight, s.act.x.data(), s.tokens(), s.config.hidden, s.config.rms_eps, s.stream);
+void norm(S& s, const void* weight) noexcept {
+  s.check(s.device.rms_norm(s.act.residual, weight, s.act.x, s.tokens(), s.config.hidden, s.config.rms_eps));
 }
 
 // residual += x, x = norm(residual)
 template <class S>
-void add_norm(S& s, const float* weight) noexcept {
-  kernels::add_rms_norm(s.act.residual.data(), s.act.x.data(), weight, s.act.x.data(), s.tokens(), s.config.hidden, s.config.rms_eps,
-                        s.stream);
+void add_norm(S& s, const void* weight) noexcept {
+  s.check(s.device.add_rms_norm(s.act.residual, s.act.x, weight, s.act.x, s.tokens(), s.config.hidden, s.config.rms_eps));
 }
 
-// out (rows, sum of the parts' rows) = x (rows, in) times the parts
+// y (tokens, linear.rows) = x (tokens, linear.cols) times linear
 template <class S>
-void linear(S& s, std::span<const kernels::PackedMatrix> parts, std::span<const float> x, std::int64_t in, std::span<float> out,
-            std::int64_t out_width, std::int64_t rows) noexcept {
-  if (in == 0) {  // this rank holds no column: it adds nothing to the sum
-    std::memset(out.data(), 0, static_cast<std::size_t>(rows * out_width) * sizeof(float));
-  } else if (out_width > 0 && rows > 0) {
-    kernels::gemm(parts, x.data(), in, rows, out.data(), out_width, s.act.gemm_workspace.data(), s.stream);
-  }
+void linear(S& s, const kernels::Linear& linear, const std::byte* x, std::byte* y) noexcept {
+  s.check(s.device.linear(linear, x, s.tokens(), y, s.device.dtype(), s.act.workspace));
+}
+
+// activated = silu(gate) * up
+template <class S>
+void activate(S& s) noexcept {
+  s.check(s.device.silu_mul(s.act.gate_up, s.act.activated, s.tokens(), s.shape.ffn()));
 }
 
 template <class S>
@@ -102,32 +110,33 @@ KvPages pages_of(const S& s, int layer) noexcept {
           .base = s.pool.base,
           .block_stride = s.pool.block_stride,
           .layer_offset = layer * s.pool.layer_stride,
-          .block_tables = s.plan.block_tables.data(),
-          .block_table_stride = s.plan.block_table_stride,
-          .query_starts = s.plan.query_starts.data(),
-          .kv_lengths = s.plan.kv_lengths.data(),
-          .token_sequence = s.plan.token_sequence.data()};
+          .block_tables = s.arrays.block_tables,
+          .block_table_stride = s.arrays.block_table_stride,
+          .query_starts = s.arrays.query_starts,
+          .kv_lengths = s.arrays.kv_lengths,
+          .token_sequence = s.arrays.token_sequence};
 }
 
 // Rotates q and k, stores k and v in the pages.
 template <class S>
 void append(S& s, int layer) noexcept {
-  float* const q = s.act.qkv.data();
-  const int queries = s.shape.query_heads() * s.config.head_dim;
-  const int keys = s.shape.kv_heads() * s.config.head_dim;
+  const std::int64_t head_bytes = std::int64_t{s.config.head_dim} * size_of(s.device.dtype());
+  std::byte* const q = s.act.qkv;
+  std::byte* const k = q + s.shape.query_heads() * head_bytes;
+  std::byte* const v = k + s.shape.kv_heads() * head_bytes;
   const KvAppend args{.struct_size = sizeof(KvAppend),
                       .tokens = s.tokens(),
                       .q = q,
-                      .k = q + queries,
-                      .v = q + queries + keys,
+                      .k = k,
+                      .v = v,
                       .q_stride = s.qkv_width(),
                       .kv_stride = s.qkv_width(),
                       .rope_pairs = s.config.rope.pairs,
                       .rotary_dim = s.config.rope.rotary_dim,
                       .rope_table = s.rope_table,
                       .pages = pages_of(s, layer),
-                      .workspace = s.act.kv_workspace.data()};
-  s.check(s.kv.append(args, s.stream));
+                      .workspace = s.act.kv_workspace};
+  s.check(s.kv.append(args, s.device.stream()));
 }
 
 template <class S>
@@ -136,8 +145,8 @@ void attend(S& s, int layer) noexcept {
   for (int i = 0; i < s.plan.sequences(); ++i) most_new = std::max(most_new, s.plan.query_starts[i + 1] - s.plan.query_starts[i]);
   const KvAttend args{.struct_size = sizeof(KvAttend),
                       .tokens = s.tokens(),
-                      .q = s.act.qkv.data(),
-                      .out = s.act.attended.data(),
+                      .q = s.act.qkv,
+                      .out = s.act.attended,
                       .q_stride = s.qkv_width(),
                       .out_stride = s.shape.query_heads() * s.config.head_dim,
                       .scale = 1.0f / std::sqrt(static_cast<float>(s.config.head_dim)),
@@ -146,29 +155,29 @@ void attend(S& s, int layer) noexcept {
                       .max_query_tokens = most_new,
                       .max_kv_length = *std::max_element(s.plan.kv_lengths.begin(), s.plan.kv_lengths.end()),
                       .pages = pages_of(s, layer),
-                      .workspace = s.act.kv_workspace.data()};
-  s.check(s.kv.attend(args, s.stream));
+                      .workspace = s.act.kv_workspace};
+  s.check(s.kv.attend(args, s.device.stream()));
 }
 
-// x = sum over ranks of x
+// x = sum over ranks of x. Several ranks are on CPUs, whose dtype is float.
 template <class S>
 void sum(S& s) noexcept {
-  s.check(s.parallel.all_reduce_sum(s.act.x.first(static_cast<std::size_t>(s.tokens()) * s.config.hidden), s.stream));
+  if (s.parallel.size() == 1) return;
+  const std::span x(reinterpret_cast<float*>(s.act.x), static_cast<std::size_t>(s.tokens()) * s.config.hidden);
+  s.check(s.parallel.all_reduce_sum(x, s.device.stream()));
 }
 
 // logits (logit rows, vocabulary) of the rows of x that want them
 template <class S>
 void project_logits(S& s) noexcept {
-  const auto rows = static_cast<std::int64_t>(s.plan.logit_rows.size());
+  const auto rows = static_cast<std::int32_t>(s.plan.logit_rows.size());
   if (rows == 0) return;
-  const std::int64_t hidden = s.config.hidden, mine = s.shape.vocabulary();
-  for (std::int64_t i = 0; i < rows; ++i) {
-    std::copy_n(s.act.x.data() + s.plan.logit_rows[i] * hidden, hidden, s.act.logit_x.data() + i * hidden);
-  }
-  linear(s, {&s.weights.output, 1}, s.act.logit_x, hidden, s.act.my_logits, mine, rows);
-  s.check(s.parallel.all_gather(s.act.my_logits.first(static_cast<std::size_t>(rows * mine)),
+  const kernels::Linear& output = s.weights.output;
+  s.check(s.device.gather_rows(s.act.x, s.arrays.logit_rows, rows, s.config.hidden, s.act.logit_x));
+  s.check(s.device.linear(output, s.act.logit_x, rows, s.act.my_logits.data(), Dtype::f32, s.act.workspace));
+  s.check(s.parallel.all_gather(s.act.my_logits.first(static_cast<std::size_t>(rows * output.rows)),
                                 s.act.logits.first(static_cast<std::size_t>(rows) * s.config.vocabulary), rows, s.vocabulary_shards,
-                                s.stream));
+                                s.device.stream()));
 }
 
 }  // namespace lmkit

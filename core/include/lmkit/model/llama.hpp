@@ -16,24 +16,21 @@ struct Llama {
   template <ParallelStrategy P, KvBackend K>
   static void forward(Step<P, K>& s) noexcept {
     const Activations& act = s.act;
-    const int heads = s.shape.query_heads() * s.config.head_dim, ffn = s.shape.ffn(), hidden = s.config.hidden;
-    const int tokens = s.tokens();
-
     embed(s);
     norm(s, s.weights.layers.front().attention_norm);
     for (int i = 0; i < s.config.layers; ++i) {
       const LayerWeights& layer = s.weights.layers[i];
 
-      linear(s, layer.qkv, act.x, hidden, act.qkv, s.qkv_width(), tokens);
+      linear(s, layer.qkv, act.x, act.qkv);
       append(s, i);
       attend(s, i);
-      linear(s, {&layer.attention_output, 1}, act.attended, heads, act.x, hidden, tokens);
+      linear(s, layer.attention_output, act.attended, act.x);
       sum(s);
       add_norm(s, layer.ffn_norm);
 
-      linear(s, layer.gate_up, act.x, hidden, act.gate_up, 2 * ffn, tokens);
-      if (ffn > 0) kernels::silu_mul(act.gate_up.data(), act.activated.data(), tokens, ffn, s.stream);
-      linear(s, {&layer.down, 1}, act.activated, ffn, act.x, hidden, tokens);
+      linear(s, layer.gate_up, act.x, act.gate_up);
+      activate(s);
+      linear(s, layer.down, act.activated, act.x);
       sum(s);
       add_norm(s, i + 1 < s.config.layers ? s.weights.layers[i + 1].attention_norm : s.weights.output_norm);
     }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Weights: one rank's part of a model, in the kernels' order. RankShape says which part that is.
+// Weights: one rank's part of a model, on its device and in that device's order. RankShape says which part that is.
 #pragma once
 
 #include <lmkit/base/arena.hpp>
 #include <lmkit/base/stream.hpp>
 #include <lmkit/concepts/parallel_strategy.hpp>
-#include <lmkit/kernels/gemm.hpp>
+#include <lmkit/kernels/device.hpp>
 #include <lmkit/model/model_file.hpp>
 
-#include <array>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -37,39 +37,44 @@ inline constexpr int ffn_unit = 32;
 
 RankShape cut(const ModelConfig& config, const std::function<Shard(Role, std::int64_t)>& shard);
 
+// Vectors are of the device's dtype.
 struct LayerWeights {
-  const float* attention_norm = nullptr;          // (hidden)
-  std::array<kernels::PackedMatrix, 3> qkv;       // (local heads * head_dim, hidden) each
-  kernels::PackedMatrix attention_output;         // (hidden, local query heads * head_dim)
-  const float* ffn_norm = nullptr;                // (hidden)
-  std::array<kernels::PackedMatrix, 2> gate_up;   // (local ffn, hidden) each
-  kernels::PackedMatrix down;                     // (hidden, local ffn)
+  const void* attention_norm = nullptr;  // (hidden)
+  kernels::Linear qkv;                   // (local heads * head_dim of q, k and v, hidden)
+  kernels::Linear attention_output;      // (hidden, local query heads * head_dim)
+  const void* ffn_norm = nullptr;        // (hidden)
+  kernels::Linear gate_up;               // (2 local ffn, hidden)
+  kernels::Linear down;                  // (hidden, local ffn)
 };
 
 struct Weights {
-  MatrixView embedding;  // (vocabulary, hidden), in the file
+  MatrixView embedding;  // (vocabulary, hidden)
   std::vector<LayerWeights> layers;
-  const float* output_norm = nullptr;  // (hidden)
-  kernels::PackedMatrix output;        // (local vocabulary, hidden)
-  std::int64_t mapped_bytes = 0;       // read where they lie in the file
+  const void* output_norm = nullptr;  // (hidden)
+  kernels::Linear output;             // (local vocabulary, hidden)
+  std::int64_t mapped_bytes = 0;      // read where they lie in the file
 };
 
-// Takes tensors from the file into the carver; packs nothing when the carver measures.
+// Takes tensors from the file to the device, into the carver; moves nothing when the carver measures.
 class WeightLoader {
  public:
-  WeightLoader(const ModelFile& file, Carver& carver, Stream stream) : file_(file), carver_(carver), stream_(stream) {}
+  WeightLoader(const ModelFile& file, Carver& carver, kernels::Device& device) : file_(file), carver_(carver), device_(device) {}
 
-  kernels::PackedMatrix pack(const MatrixView& part);
-  const float* vector(const std::string& name, std::int64_t size);  // where it lies, if it is F32
-  MatrixView mapped(const MatrixView& matrix);
+  kernels::Linear linear(std::initializer_list<MatrixView> parts);
+  const void* vector(const std::string& name, std::int64_t size);
+  MatrixView table(const MatrixView& matrix);  // whose rows are looked up
+  // The linear map of rows of a table that may be on the device already.
+  kernels::Linear output(const MatrixView& table, const MatrixView& matrix, std::int64_t begin, std::int64_t end);
 
   const ModelFile& file() const noexcept { return file_; }
   std::int64_t mapped_bytes() const noexcept { return mapped_bytes_; }
 
  private:
+  MatrixView mapped(const MatrixView& matrix);
+
   const ModelFile& file_;
   Carver& carver_;
-  Stream stream_;
+  kernels::Device& device_;
   std::int64_t mapped_bytes_ = 0;
 };
 
