@@ -154,6 +154,10 @@ GPT4O_SPLIT = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}
                r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
                r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+TEKKEN_SPLIT = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+                r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+GGUF_NAMES = {"gpt2": "gpt-2", "smollm": "smollm", "llama3": "llama-bpe", "qwen": "qwen2", "tekken": "tekken"}  # tokenizer.ggml.pre
+
 
 def byte_level(**options):
     return pre_tokenizers.ByteLevel(add_prefix_space=False, **options)
@@ -173,6 +177,7 @@ def styles():
            {"ignore_merges": True}, "<|begin_of_text|>")
     yield ("qwen", split_then_bytes(LLAMA3_SPLIT.replace("{1,3}", "")), normalizers.NFC(),
            [whole("<|im_start|>", special=True), whole("<think>"), whole("</think>"), whole("<|im_end|>", special=True)], {}, None)
+    yield "tekken", split_then_bytes(TEKKEN_SPLIT), None, [whole("[INST]", special=True)], {"ignore_merges": True}, None
     yield ("deepseek", split_then_bytes(r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+", GPT4O_SPLIT), None,
            [whole("<|im_start|>", special=True, lstrip=True, rstrip=True), whole("<|im_end|>", special=True, rstrip=True)], {}, None)
 
@@ -195,6 +200,7 @@ def small_tokenizers():
         decoded = [tokenizer.decode(i, skip_special_tokens=False) for i in ids]
         fixture["tokenizers"].append({
             "name": name,
+            "gguf": GGUF_NAMES.get(name),
             "json": json.loads(tokenizer.to_str()),
             "bos": tokenizer.encode("x").ids[0] if bos else None,
             "hashes": "".join(short_hash(id_bytes(i)) for i in ids),

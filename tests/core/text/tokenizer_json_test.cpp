@@ -23,6 +23,15 @@ const json::object& fixture() {
 
 std::string first_tokenizer() { return json::serialize(fixture().at("tokenizers").at(0).at("json")); }
 
+std::vector<std::string> all_texts() {
+  const Strings strings(fixture());
+  std::vector<std::string> texts;
+  SplitMix64 random(fixture().at("seed").to_number<std::uint64_t>());
+  for (auto n = fixture().at("count").as_int64(); n > 0; --n) texts.push_back(strings.next(random));
+  for (const auto& text : fixture().at("readable").as_array()) texts.emplace_back(text.as_string());
+  return texts;
+}
+
 // The first tokenizer's file with one member changed, by its path.
 std::string changed(std::string_view pointer, const json::value& value) {
   json::value document = fixture().at("tokenizers").at(0).at("json");
@@ -34,12 +43,7 @@ std::string changed(std::string_view pointer, const json::value& value) {
 }  // namespace
 
 TEST_CASE("tokenizer.json: token ids and decoded text equal those of tokenizers") {
-  const Strings strings(fixture());
-  std::vector<std::string> texts;
-  SplitMix64 random(fixture().at("seed").to_number<std::uint64_t>());
-  for (auto n = fixture().at("count").as_int64(); n > 0; --n) texts.push_back(strings.next(random));
-  for (const auto& text : fixture().at("readable").as_array()) texts.emplace_back(text.as_string());
-
+  const std::vector<std::string> texts = all_texts();
   for (const json::value& entry : fixture().at("tokenizers").as_array()) {
     const std::string_view name = entry.at("name").as_string(), hashes = entry.at("hashes").as_string(), decoded = entry.at("decoded").as_string();
     const TokenizerData data = parse_tokenizer(json::serialize(entry.at("json")));
@@ -60,6 +64,27 @@ TEST_CASE("tokenizer.json: token ids and decoded text equal those of tokenizers"
     CHECK(data.add_bos == !entry.at("bos").is_null());
     if (data.add_bos) CHECK(data.bos == entry.at("bos").as_int64());
   }
+}
+
+TEST_CASE("a pre-tokeniser that a GGUF file names gives the token ids of the tokenizer.json that spells it out") {
+  const std::vector<std::string> texts = all_texts();
+  int named = 0;
+  for (const json::value& entry : fixture().at("tokenizers").as_array()) {
+    if (entry.at("gguf").is_null()) continue;
+    TokenizerData data = parse_tokenizer(json::serialize(entry.at("json")));
+    data.pre_tokenizer = entry.at("gguf").as_string();
+    data.split_patterns.clear();
+    data.ignore_merges = data.nfc = false;  // the name implies them
+    const Tokenizer tokenizer(data);
+    const std::string_view hashes = entry.at("hashes").as_string();
+    int wrong = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i)
+      if (short_hash(fnv(tokenizer.encode(texts[i], {.parse_special = true}))) != hashes.substr(8 * i, 8) && ++wrong == 1)
+        UNSCOPED_INFO(data.pre_tokenizer << " differs at string " << i << ": " << texts[i]);
+    CHECK(wrong == 0);
+    ++named;
+  }
+  CHECK(named == 5);
 }
 
 TEST_CASE("tokenizer.json: the files beside it say which tokens end an answer, and how to chat") {
