@@ -27,68 +27,91 @@ Engine::Engine(std::unique_ptr<Executor> executor, std::shared_ptr<const Tokeniz
       vocabulary_(config.vocabulary),
       context_(ledger.session_len),
       pool_(ledger.blocks),
-      scheduler_(pool_, limits, std::move(decide)),
-      samplers_(executor_->threads().workers()) {
-  rows_.reserve(limits.logit_rows);
+      scheduler_(pool_, limits, std::move(decide)) {
+  draws_.reserve(limits.logit_rows);
   choices_.reserve(limits.logit_rows);
 }
 
 // --- the step ----------------------------------------------------------------------------------------------------------
 
 void Engine::step() noexcept {
-  const Batch& batch = scheduler_.schedule();
-  if (batch.empty()) return;
-  const auto begin = Clock::now();
-  plan_.number = stats_.steps++;
-  scheduler_.write(plan_);
-  for (const BatchEntry& entry : batch) {
-    if (entry.sequence->started == Clock::time_point{}) entry.sequence->started = begin;
-  }
-
-  if (executor_->run(plan_) != Status::ok) return fail(batch);
-  sample(batch);
-  scheduler_.advance();
-  count(batch, seconds(Clock::now() - begin));
-  for (std::size_t i = 0; i < rows_.size(); ++i) accept(rows_[i], std::move(choices_[i]));
+  const bool started = start_step();
+  while (!flights_.empty() && !(started && flights_.size() == 1 && flights_.front().may_run_on)) finish_step();
 }
 
-// One choice for each row of logits, rows in parallel.
-void Engine::sample(const Batch& batch) noexcept {
-  rows_.clear();
+// schedule -> forward -> sample. False if no sequence can go on.
+bool Engine::start_step() noexcept {
+  const Batch& batch = scheduler_.schedule();
+  if (batch.empty()) return false;
+  Flight& flight = flights_.emplace_back();
+  flight.start = Clock::now();
+  plan_.number = stats_.steps++;
+  scheduler_.write(plan_);
+  add_rows(batch, flight);
+  executor_->start(plan_, draws_);
+  if (tap_) tap_(plan_, executor_->logits());
+  scheduler_.advance();
+  return true;
+}
+
+// What each row of the step's logits is for; a token that will be drawn takes its place at once.
+void Engine::add_rows(const Batch& batch, Flight& flight) {
+  draws_.clear();
+  const bool on_host = static_cast<bool>(tap_);
   for (const BatchEntry& entry : batch) {
     Sequence& sequence = *entry.sequence;
+    if (sequence.started == Clock::time_point{}) sequence.started = flight.start;
+    if (entry.tokens > 1 || sequence.size() == sequence.prompt_tokens) flight.prompt_tokens += entry.tokens;
+    flight.sequences.push_back(sequence.id);
     const int scored = entry.rows - (entry.reaches_end() ? 1 : 0);
-    for (int i = 0; i < scored; ++i) rows_.push_back({&sequence, static_cast<int>(sequence.prompt_logprobs.size()) + 1 + i, false});
-    if (entry.reaches_end()) rows_.push_back({&sequence, sequence.size(), true});
-  }
-  const std::span<float> logits = executor_->logits();
-  if (tap_) tap_(plan_, logits);
-
-  choices_.assign(rows_.size(), {});
-  executor_->threads().parallel_for(static_cast<std::int32_t>(rows_.size()), [&](std::int32_t i, std::int32_t worker) {
-    const auto& [sequence, position, draws] = rows_[i];
-    const auto row = logits.subspan(static_cast<std::size_t>(i) * vocabulary_, vocabulary_);
-    const Request& request = sequence->request;
-    if (draws) {
-      choices_[i] = samplers_[worker].choose(row, request.sampling, sequence->sampling, position, request.logprobs);
-    } else {
-      const TokenId token = sequence->tokens[position];
-      choices_[i] = {.token = token, .logprob = row[token] - log_normalizer(row), .top = {}};
+    for (int i = 0; i < scored; ++i) {
+      const int position = static_cast<int>(sequence.prompt_logprobs.size()) + 1 + i;
+      draws_.push_back({.position = position, .known = sequence.tokens[position], .on_host = on_host});
+      flight.rows.push_back({sequence.id, position, false});
     }
-  });
+    if (entry.reaches_end()) {
+      draws_.push_back({&sequence.request.sampling, &sequence.sampling, sequence.size(), sequence.request.logprobs, -1, on_host});
+      flight.rows.push_back({sequence.id, sequence.size(), true});
+    }
+  }
+  flight.may_run_on = executor_->overlaps() && std::ranges::all_of(draws_, &Draw::plain);
+  // after the plan was written: a pending token has been read by no step yet
+  for (std::size_t row = 0; row < flight.rows.size(); ++row) {
+    Sequence& sequence = *find(flight.rows[row].sequence);
+    if (!flight.rows[row].draws || sequence.size() >= sequence.most_tokens) continue;
+    sequence.tokens.push_back(-1 - static_cast<TokenId>(row));
+    ++sequence.pending;
+  }
+}
+
+// accept -> deliver.
+void Engine::finish_step() noexcept {
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  if (executor_->finish(choices_) != Status::ok) return fail(flight);
+  count(flight);
+  for (std::size_t i = 0; i < flight.rows.size(); ++i) accept(flight.rows[i], std::move(choices_[i]));
+}
+
+Sequence* Engine::find(RequestId id) noexcept {
+  const auto found = sequences_.find(id);
+  return found == sequences_.end() ? nullptr : found->second.get();
 }
 
 void Engine::accept(const Row& row, Choice&& choice) noexcept {
-  Sequence& sequence = *row.sequence;
+  Sequence* const found = find(row.sequence);
+  if (!found) return;  // it ended while the step ran
+  Sequence& sequence = *found;
   if (!row.draws) return sequence.prompt_logprobs.push_back(choice.logprob);
 
   Event event{.id = sequence.id};
   if (sequence.generated() == 0) event.prompt_logprobs = sequence.prompt_logprobs;
-  if (sequence.size() == sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
+  if (row.position >= sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
   if (choice.token < 0) return end(sequence, Finish::error, std::move(event), "the model's logits are not numbers");
 
   if (sequence.generated() == 0) sequence.first_token = Clock::now();
-  sequence.tokens.push_back(choice.token);
+  sequence.tokens[row.position] = choice.token;
+  --sequence.pending;
   sequence.sampling.accept(choice.token);
   ++stats_.generated_tokens;
 
@@ -98,7 +121,7 @@ void Engine::accept(const Row& row, Choice&& choice) noexcept {
   if (ends_answer(sequence, choice.token)) return end(sequence, Finish::stop, std::move(event));
   event.text = sequence.stop.push(sequence.detokenizer.push(choice.token));
   if (sequence.stop.matched()) return end(sequence, Finish::stop, std::move(event));
-  if (sequence.size() == sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
+  if (row.position + 1 == sequence.most_tokens) return end(sequence, Finish::length, std::move(event));
   events_.push_back(std::move(event));
 }
 
@@ -130,20 +153,19 @@ void Engine::end(Sequence& sequence, Finish finish, Event event, std::string err
 }
 
 // The step's numbers are worthless: its sequences end, the others go on.
-void Engine::fail(const Batch& batch) noexcept {
-  std::vector<Sequence*> failed;
-  for (const BatchEntry& entry : batch) failed.push_back(entry.sequence);
-  for (Sequence* sequence : failed) end(*sequence, Finish::error, {.id = sequence->id}, executor_->failure());
+void Engine::fail(const Flight& flight) noexcept {
+  for (const RequestId id : flight.sequences) {
+    if (Sequence* const sequence = find(id)) end(*sequence, Finish::error, {.id = id}, executor_->failure());
+  }
 }
 
-void Engine::count(const Batch& batch, double seconds) noexcept {
-  bool read_prompts = false;
-  for (const BatchEntry& entry : batch) {
-    if (entry.tokens == 1 && entry.sequence->generated() > 0) continue;
-    read_prompts = true;
-    stats_.prompt_tokens += entry.tokens;
-  }
-  (read_prompts ? stats_.prompt_seconds : stats_.decode_seconds) += seconds;
+// Steps that overlap share their time: a step's begins where the one before ended.
+void Engine::count(const Flight& flight) noexcept {
+  const auto now = Clock::now();
+  const double elapsed = seconds(now - std::max(flight.start, last_finish_));
+  last_finish_ = now;
+  stats_.prompt_tokens += flight.prompt_tokens;
+  (flight.prompt_tokens > 0 ? stats_.prompt_seconds : stats_.decode_seconds) += elapsed;
 }
 
 // --- requests ----------------------------------------------------------------------------------------------------------
@@ -171,8 +193,7 @@ void Engine::submit(RequestId id, Request request) {
 }
 
 void Engine::cancel(RequestId id) noexcept {
-  const auto found = sequences_.find(id);
-  if (found != sequences_.end()) end(*found->second, Finish::cancelled, {.id = id});
+  if (Sequence* const sequence = find(id)) end(*sequence, Finish::cancelled, {.id = id});
 }
 
 // Empty, or why the request cannot be run.

@@ -77,6 +77,15 @@ RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLim
     act.activated = shared + tokens * 2 * ffn * size_of(device.dtype());
   }
   act.logit_x = dense(limits.logit_rows * hidden);
+  if (kernels::Queue* const queue = device.queue()) {
+    constexpr std::int64_t most_edits = 1 << 20;
+    StepRoom& step = memory.step;
+    step.inputs = carver.take<std::byte>(StepInputs(limits).bytes);
+    step.block_tables = carver.take<std::int32_t>(std::int64_t{limits.sequences} * blocks_for(limits.context));
+    step.edits = carver.take<kernels::LogitEdit>(std::min(most_edits, std::int64_t{limits.sequences} * limits.context));
+    step.drawn = carver.take<kernels::Sampled>(limits.logit_rows);
+    step.sample_workspace = carver.take<std::byte>(queue->sample_workspace_bytes(limits.logit_rows, config.vocabulary)).data();
+  }
   ledger.activations = spent();
 
   act.workspace = carver.take<std::byte>(device.linear_workspace_bytes(tokens, std::max({hidden, attended, ffn}))).data();
@@ -91,10 +100,13 @@ RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLim
   memory.communication = carver.take<std::byte>(sizes.communication);
   ledger.communication = spent();
 
+  // Where steps are filled up, the fillers share a block behind the pool.
+  const int spare = device.queue() ? 1 : 0;
   ledger.kv_block_bytes = sizes.kv_layer_bytes * config.layers;
-  memory.kv_pool = carver.take<std::byte>(blocks * ledger.kv_block_bytes);
+  memory.kv_pool = carver.take<std::byte>((blocks + spare) * ledger.kv_block_bytes);
   memory.pool = {.base = memory.kv_pool.data(), .block_stride = ledger.kv_block_bytes, .layer_stride = sizes.kv_layer_bytes};
-  ledger.kv_pool = spent();
+  ledger.kv_pool = blocks * ledger.kv_block_bytes;
+  ledger.activations += spent() - ledger.kv_pool;
   return memory;
 }
 

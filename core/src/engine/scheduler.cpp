@@ -49,7 +49,7 @@ bool Scheduler::try_schedule(Sequence& sequence) noexcept {
 }
 
 int Scheduler::chunk_of(const Sequence& sequence) const noexcept {
-  if (rows_left_ == 0) return 0;
+  if (rows_left_ == 0 || sequence.awaits_its_end()) return 0;
   int tokens = std::min(sequence.missing(), tokens_left_);
   if (sequence.scores_prompt()) {
     const int scored = static_cast<int>(sequence.prompt_logprobs.size());
@@ -138,6 +138,7 @@ void Scheduler::let_the_oldest_move() noexcept {
   if (running_.empty() && waiting_.empty()) return;
   const bool queued = running_.empty() || (!waiting_.empty() && waiting_.front()->id < running_.front()->id);
   Sequence& oldest = queued ? *waiting_.front() : *running_.front();
+  if (oldest.awaits_its_end()) return;
   const int more = blocks_for(oldest.computed + chunk_of(oldest)) - static_cast<int>(oldest.blocks.size());
   while (more > pool_.free() || (queued && running() == limits_.sequences)) preempt(*running_.back());
   if (more > 0) take_blocks(oldest, more);

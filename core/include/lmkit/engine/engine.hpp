@@ -12,6 +12,7 @@
 #include <lmkit/engine/sequence.hpp>
 #include <lmkit/engine/service.hpp>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,10 +33,11 @@ class Engine {
   void submit(RequestId id, Request request);  // id: greater than every id before
   void cancel(RequestId id) noexcept;
 
-  // schedule -> forward -> sample -> accept -> deliver. Does nothing without work.
+  // schedule -> forward -> sample -> accept -> deliver. Does nothing without work. Where the device runs on by itself, the
+  // step that is started is delivered by the next call, which meanwhile has started another.
   void step() noexcept;
   RequestId last_id() const noexcept { return last_id_; }
-  bool has_work() const noexcept { return !sequences_.empty(); }
+  bool has_work() const noexcept { return !sequences_.empty() || !flights_.empty(); }
 
   // The events since the last call.
   std::vector<Event> take_events() noexcept { return std::exchange(events_, {}); }
@@ -48,16 +50,28 @@ class Engine {
  private:
   // A row of a step's logits and what it is for.
   struct Row {
-    Sequence* sequence;
+    RequestId sequence;
     int position;  // of the token that the row predicts
     bool draws;    // else: scores a prompt token that is known
   };
 
+  // A step that was started. Its sequences may be gone when it is finished.
+  struct Flight {
+    std::vector<RequestId> sequences;
+    std::vector<Row> rows;
+    std::int64_t prompt_tokens = 0;
+    Sequence::Clock::time_point start;
+    bool may_run_on = false;  // the next step can be put together before this one's draws are known
+  };
+
   std::string problem_of(const Request& request) const;
-  void sample(const Batch& batch) noexcept;
+  bool start_step() noexcept;
+  void finish_step() noexcept;
+  void add_rows(const Batch& batch, Flight& flight);
   void accept(const Row& row, Choice&& choice) noexcept;
-  void fail(const Batch& batch) noexcept;
-  void count(const Batch& batch, double seconds) noexcept;
+  void fail(const Flight& flight) noexcept;
+  void count(const Flight& flight) noexcept;
+  Sequence* find(RequestId id) noexcept;
   void end(Sequence& sequence, Finish finish, Event event, std::string error = {});
   bool ends_answer(const Sequence& sequence, TokenId token) const noexcept;
 
@@ -71,9 +85,10 @@ class Engine {
   RequestId last_id_ = 0;
 
   StepPlan plan_;
-  std::vector<Row> rows_;
-  std::vector<Choice> choices_;     // one for each row
-  std::vector<Sampler> samplers_;   // one for each thread
+  std::vector<Draw> draws_;      // one for each row of the plan
+  std::deque<Flight> flights_;   // oldest first
+  Sequence::Clock::time_point last_finish_{};
+  std::vector<Choice> choices_;
   LogitsTap tap_;
   std::vector<Event> events_;
   Stats stats_;

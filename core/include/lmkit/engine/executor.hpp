@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Executor: the ranks of this process as the engine sees them: a StepPlan goes in, logits come out.
+// Executor: the ranks of this process as the engine sees them: a StepPlan goes in, choices come out.
 #pragma once
 
 #include <lmkit/base/status.hpp>
-#include <lmkit/base/stream.hpp>
+#include <lmkit/engine/draw.hpp>
+#include <lmkit/kernels/device.hpp>
 #include <lmkit/model/step_plan.hpp>
 
 #include <cstddef>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace lmkit {
 
@@ -18,19 +20,22 @@ class Executor {
  public:
   virtual ~Executor() = default;
 
-  // Runs the step on every rank and waits for all of them.
-  virtual Status run(const StepPlan& plan) noexcept = 0;
-  // Why the last run failed.
+  // Starts a step on every rank; draws: one for each of the plan's logit rows. If overlaps(), a second step may be started
+  // before the first is finished, and a token below 0 in its plan is -1 - the row of the first step that draws it.
+  virtual void start(const StepPlan& plan, std::span<const Draw> draws) noexcept = 0;
+  virtual bool overlaps() const noexcept = 0;
+  // Waits for the oldest step that was started: a choice for each of its draws.
+  virtual Status finish(std::vector<Choice>& choices) noexcept = 0;
+  // Why the last step failed.
   virtual std::string failure() const = 0;
 
-  // (logit rows of the last step, vocabulary) on rank 0; the engine may write to them.
-  virtual std::span<float> logits() noexcept = 0;
-  // Rank 0's threads, idle between steps.
-  virtual Stream threads() noexcept = 0;
+  // (logit rows, vocabulary) of the step started last, on the host and as the model made them, if its draws are on_host.
+  virtual std::span<const float> logits() noexcept = 0;
 
   // For tests and diagnosis.
   virtual int ranks() const noexcept = 0;
-  virtual std::span<std::byte> kv_pool(int rank) noexcept = 0;
+  virtual std::span<std::byte> kv_pool(int rank) noexcept = 0;  // on the rank's device
+  virtual kernels::Device& device(int rank) noexcept = 0;
   virtual std::int64_t allocated(int rank) const noexcept = 0;  // bytes, pool included
 };
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rank: one rank's share of the model with its memory, its threads and its view of the group.
+// Rank: one rank's share of the model on its device, with its memory, its threads and its view of the group.
 #pragma once
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
+#include <lmkit/engine/queued_steps.hpp>
 #include <lmkit/engine/rank_memory.hpp>
 #include <lmkit/model/models.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -54,10 +57,12 @@ class Rank {
   Rank(const ModelFile& model, typename P::Group& group, int rank, const MakeKv<K>& make_kv, const kernels::OpenDevice& open_device,
        const StepLimits& limits, int blocks)
       : config_(model.config()),
+        limits_(limits),
         group_(group),
         rank_(rank),
         shape_(rank_shape<P>(config_, group, rank)),
         threads_(limits.threads),
+        samplers_(limits.threads),
         device_(open_device(rank, threads_.stream())),
         kv_(make_kv(kv_shape(config_, shape_, *device_))),
         forward_(forward_of<P, K>(config_, Models{})) {
@@ -68,25 +73,75 @@ class Rank {
     arena_->use_large_pages(ledger.arena() - ledger.kv_pool, ledger.arena());
     Carver carver(arena_->data());
     memory_ = lay_out(model, shape_, limits, sizes, blocks, carver, *device_);
-    put_rope_table(model, limits.context);
+    put_rope_table(model);
     for (int r = 0; r < group.ranks().size; ++r) {
       const Shard rows = group.shard(r, Role::vocabulary, config_.vocabulary);
       vocabulary_shards_.push_back(rows.end - rows.begin);
     }
+    if (device_->queue()) steps_.emplace(*device_->queue(), limits, memory_.step, memory_.activations.logits, blocks);
   }
 
-  // Waits for the group's other ranks. Once, on the thread that will call run.
-  void join() { parallel_.emplace(group_.join(rank_, memory_.communication)); }
+  // Waits for the group's other ranks. Once, on the thread that will call start.
+  void join() {
+    parallel_.emplace(group_.join(rank_, memory_.communication));
+    if (steps_) record_steps();
+  }
   void leave() noexcept { parallel_.reset(); }
 
-  Status run(const StepPlan& plan) noexcept {
-    const StepArrays arrays{.tokens = plan.tokens.data(),
-                            .token_sequence = plan.token_sequence.data(),
-                            .query_starts = plan.query_starts.data(),
-                            .kv_lengths = plan.kv_lengths.data(),
-                            .block_tables = plan.block_tables.data(),
-                            .block_table_stride = plan.block_table_stride,
-                            .logit_rows = plan.logit_rows.data()};
+  bool overlaps() const noexcept { return steps_.has_value(); }
+
+  Status start(const StepPlan& plan, std::span<const Draw> draws) noexcept {
+    if (steps_) return enqueue(plan, draws);
+    draws_.assign(draws.begin(), draws.end());
+    return forward(plan, arrays_of(plan));
+  }
+
+  Status finish(std::vector<Choice>& choices) noexcept {
+    if (steps_) return steps_->finish(samplers_, threads_.stream(), choices);
+    choices.assign(draws_.size(), {});
+    threads_.stream().parallel_for(static_cast<std::int32_t>(draws_.size()), [&](std::int32_t i, std::int32_t worker) {
+      const auto row = memory_.activations.logits.subspan(static_cast<std::size_t>(i) * config_.vocabulary, config_.vocabulary);
+      choices[i] = choose(samplers_[worker], row, draws_[i]);
+    });
+    return Status::ok;
+  }
+
+  std::span<const float> logits() noexcept {
+    return steps_ ? steps_->logits() : std::span<const float>(memory_.activations.logits.first(draws_.size() * config_.vocabulary));
+  }
+  std::span<std::byte> kv_pool() noexcept {
+    const std::int64_t spare = steps_ ? memory_.pool.block_stride : 0;
+    return memory_.kv_pool.first(memory_.kv_pool.size() - static_cast<std::size_t>(spare));
+  }
+  kernels::Device& device() noexcept { return *device_; }
+  std::int64_t allocated() const noexcept { return arena_->bytes(); }
+
+ private:
+  struct Recorded {
+    int size;  // decodes
+    int recording;
+  };
+
+  void put_rope_table(const ModelFile& model) {
+    const auto divisors = model.find("rope_freqs.weight");
+    const bool usable = divisors && divisors->format == WeightFormat::f32 && divisors->cols == config_.rope.rotary_dim / 2;
+    std::vector<float> table(memory_.rope_table.size());
+    fill_rope_table(config_.rope, usable ? reinterpret_cast<const float*>(divisors->data) : nullptr, limits_.context, table.data(),
+                    threads_.stream());
+    device_->put(memory_.rope_table.data(), table.data(), static_cast<std::int64_t>(table.size() * sizeof(float)));
+  }
+
+  static StepArrays arrays_of(const StepPlan& plan) noexcept {
+    return {.tokens = plan.tokens.data(),
+            .token_sequence = plan.token_sequence.data(),
+            .query_starts = plan.query_starts.data(),
+            .kv_lengths = plan.kv_lengths.data(),
+            .block_tables = plan.block_tables.data(),
+            .block_table_stride = plan.block_table_stride,
+            .logit_rows = plan.logit_rows.data()};
+  }
+
+  Status forward(const StepPlan& plan, const StepArrays& arrays) noexcept {
     Step<P, K> step{.config = config_,
                     .shape = shape_,
                     .weights = memory_.weights,
@@ -103,25 +158,75 @@ class Rank {
     return step.status;
   }
 
-  std::span<float> logits(std::size_t rows) noexcept { return memory_.activations.logits.first(rows * config_.vocabulary); }
-  std::span<std::byte> kv_pool() noexcept { return memory_.kv_pool; }
-  std::int64_t allocated() const noexcept { return arena_->bytes(); }
-  Stream threads() noexcept { return threads_.stream(); }
+  // --- on a device with a queue
 
- private:
-  void put_rope_table(const ModelFile& model, int positions) {
-    const auto divisors = model.find("rope_freqs.weight");
-    const bool usable = divisors && divisors->format == WeightFormat::f32 && divisors->cols == config_.rope.rotary_dim / 2;
-    std::vector<float> table(memory_.rope_table.size());
-    fill_rope_table(config_.rope, usable ? reinterpret_cast<const float*>(divisors->data) : nullptr, positions, table.data(), threads());
-    device_->put(memory_.rope_table.data(), table.data(), static_cast<std::int64_t>(table.size() * sizeof(float)));
+  Status forward_and_sample(const StepPlan& plan) noexcept {
+    const Status status = forward(plan, steps_->arrays());
+    return status == Status::ok && !plan.logit_rows.empty() ? steps_->sample(static_cast<int>(plan.logit_rows.size())) : status;
+  }
+
+  // The smallest recording that holds the plan, if it is of decodes alone.
+  const Recorded* recorded_for(const StepPlan& plan) const noexcept {
+    const int size = plan.sequences();
+    if (plan.size() != size || std::ssize(plan.logit_rows) != size) return nullptr;
+    const auto found = std::ranges::lower_bound(recorded_, size, {}, &Recorded::size);
+    return found == recorded_.end() ? nullptr : &*found;
+  }
+
+  Status enqueue(const StepPlan& plan, std::span<const Draw> draws) noexcept {
+    const Recorded* const recorded = recorded_for(plan);
+    Status status = steps_->upload(plan, draws, recorded ? recorded->size : 0);
+    if (status == Status::ok) status = recorded ? device_->queue()->replay(recorded->recording) : forward_and_sample(plan);
+    const Status downloaded = steps_->download();
+    return status == Status::ok ? downloaded : status;
+  }
+
+  // Runs every kernel once, on nobody's blocks, so that the driver has loaded them all; then records the decodes.
+  void record_steps() {
+    const auto check = [](Status status) {
+      if (status != Status::ok) throw Error(ErrorKind::device, "the first step failed: " + last_failure());
+    };
+    prepare_linears();
+    std::vector<Choice> nothing;
+    StepPlan longest = steps_->fillers(1);
+    const int tokens = std::min(limits_.tokens, block_tokens);
+    longest.tokens.assign(tokens, 0);
+    longest.token_sequence.assign(tokens, 0);
+    longest.query_starts.back() = longest.kv_lengths.back() = tokens;
+    longest.logit_rows.back() = tokens - 1;
+    const std::vector<int> sizes = QueuedSteps::recorded_sizes(limits_.sequences);
+    for (const StepPlan& plan : {longest, steps_->fillers(1), steps_->fillers(sizes.back())}) {
+      std::vector<Draw> draws(plan.logit_rows.size(), Draw{.known = 0});
+      check(steps_->upload(plan, draws, 0));
+      check(forward_and_sample(plan));
+      check(steps_->download());
+      check(steps_->finish(samplers_, threads_.stream(), nothing));
+    }
+    for (const int size : sizes) {
+      const StepPlan plan = steps_->fillers(size);
+      recorded_.push_back({size, device_->queue()->record([&] { return forward_and_sample(plan); })});
+    }
+  }
+
+  void prepare_linears() {
+    const Activations& act = memory_.activations;
+    const Weights& weights = memory_.weights;
+    for (const LayerWeights& layer : {weights.layers.front(), weights.layers.back()}) {
+      device_->prepare(layer.qkv, limits_.tokens, device_->dtype(), act.x, act.qkv, act.workspace);
+      device_->prepare(layer.attention_output, limits_.tokens, device_->dtype(), act.attended, act.x, act.workspace);
+      device_->prepare(layer.gate_up, limits_.tokens, device_->dtype(), act.x, act.gate_up, act.workspace);
+      device_->prepare(layer.down, limits_.tokens, device_->dtype(), act.activated, act.x, act.workspace);
+    }
+    device_->prepare(weights.output, limits_.logit_rows, Dtype::f32, act.logit_x, act.my_logits.data(), act.workspace);
   }
 
   const ModelConfig& config_;
+  StepLimits limits_;
   typename P::Group& group_;
   int rank_;
   RankShape shape_;
   TaskPool threads_;
+  std::vector<Sampler> samplers_;  // one for each thread
   std::unique_ptr<kernels::Device> device_;
   K kv_;
   Forward<P, K> forward_;
@@ -129,6 +234,9 @@ class Rank {
   RankMemory memory_;
   std::vector<std::int64_t> vocabulary_shards_;
   std::optional<P> parallel_;
+  std::vector<Draw> draws_;            // of the step that was started
+  std::optional<QueuedSteps> steps_;
+  std::vector<Recorded> recorded_;     // by size
 };
 
 }  // namespace lmkit

@@ -7,10 +7,12 @@
 #include <lmkit/engine/executor.hpp>
 #include <lmkit/engine/rank.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <barrier>
 #include <exception>
 #include <memory>
+#include <queue>
 #include <thread>
 #include <vector>
 
@@ -51,22 +53,28 @@ class RankGroup final : public Executor {
     run_on_all([&](int r) { ranks_[r]->leave(); });
   }
 
-  Status run(const StepPlan& plan) noexcept override {
-    rows_ = plan.logit_rows.size();
+  void start(const StepPlan& plan, std::span<const Draw> draws) noexcept override {
     const std::uint64_t announced = size_ > 1 ? hash_of(plan) : 0;
-    run_on_all([&](int r) { outcomes_[r] = size_ > 1 ? acknowledge_and_run(plan, announced, r) : run_rank(plan, r); });
-    for (const Outcome& outcome : outcomes_) {
-      if (outcome.status == Status::ok) continue;
-      failure_ = outcome.reason;
-      return outcome.status;
-    }
-    return Status::ok;
+    run_on_all([&](int r) { outcomes_[r] = size_ > 1 ? acknowledge_and_start(plan, draws, announced, r) : start_rank(plan, draws, r); });
+    const auto failed = std::ranges::find_if(outcomes_, [](const Outcome& outcome) { return outcome.status != Status::ok; });
+    started_.push(failed == outcomes_.end() ? Outcome() : *failed);
+  }
+
+  bool overlaps() const noexcept override { return ranks_[0]->overlaps(); }
+
+  Status finish(std::vector<Choice>& choices) noexcept override {
+    Outcome outcome = std::move(started_.front());
+    started_.pop();
+    const Status finished = ranks_[0]->finish(choices);
+    if (outcome.status == Status::ok && finished != Status::ok) outcome = {finished, last_failure()};
+    if (outcome.status != Status::ok) failure_ = std::move(outcome.reason);
+    return outcome.status;
   }
 
   std::string failure() const override { return failure_.empty() ? "the step failed without a reason" : failure_; }
-  std::span<float> logits() noexcept override { return ranks_[0]->logits(rows_); }
-  Stream threads() noexcept override { return ranks_[0]->threads(); }
+  std::span<const float> logits() noexcept override { return ranks_[0]->logits(); }
   int ranks() const noexcept override { return size_; }
+  kernels::Device& device(int rank) noexcept override { return ranks_[rank]->device(); }
   std::span<std::byte> kv_pool(int rank) noexcept override { return ranks_[rank]->kv_pool(); }
   std::int64_t allocated(int rank) const noexcept override { return ranks_[rank]->allocated(); }
 
@@ -76,19 +84,19 @@ class RankGroup final : public Executor {
     std::string reason;
   };
 
-  Outcome run_rank(const StepPlan& plan, int r) noexcept {
-    const Status status = ranks_[r]->run(plan);
+  Outcome start_rank(const StepPlan& plan, std::span<const Draw> draws, int r) noexcept {
+    const Status status = ranks_[r]->start(plan, draws);
     return {status, status == Status::ok ? std::string() : last_failure()};
   }
 
-  Outcome acknowledge_and_run(const StepPlan& announced_plan, std::uint64_t announced, int r) noexcept {
+  Outcome acknowledge_and_start(const StepPlan& announced_plan, std::span<const Draw> draws, std::uint64_t announced, int r) noexcept {
     plans_[r] = announced_plan;
     hashes_[r] = hash_of(plans_[r]);
     in_step_.arrive_and_wait();
     for (const std::uint64_t hash : hashes_) {
       if (hash != announced) return {Status::internal_error, "the ranks do not agree on the step's plan"};
     }
-    return run_rank(plans_[r], r);
+    return start_rank(plans_[r], draws, r);
   }
 
   template <class Job>
@@ -121,7 +129,7 @@ class RankGroup final : public Executor {
   std::vector<Outcome> outcomes_;
   std::barrier<> in_step_;
   std::unique_ptr<RankThreads> threads_;
-  std::size_t rows_ = 0;
+  std::queue<Outcome> started_;  // of the steps that are not finished
   std::string failure_;
 };
 

@@ -9,6 +9,7 @@
 #include <lmkit/concepts/kv_backend.hpp>
 #include <lmkit/engine/memory_plan.hpp>
 #include <lmkit/kernels/device.hpp>
+#include <lmkit/kernels/queue.hpp>
 #include <lmkit/model/layers.hpp>
 #include <lmkit/model/model_file.hpp>
 #include <lmkit/model/weights.hpp>
@@ -44,11 +45,29 @@ struct RankSizes {
   std::int64_t communication = 0;
 };
 
+// Where a step's inputs lie, in bytes from the beginning of one run of memory that is copied in one go.
+struct StepInputs {
+  explicit StepInputs(const StepLimits& limits) noexcept;
+
+  std::int64_t query_starts, kv_lengths, logit_rows, sample_rows, tokens, token_sequence;
+  std::int64_t bytes = 0;
+};
+
+// What a step needs on a device that has a queue (engine/queued_steps.hpp).
+struct StepRoom {
+  std::span<std::byte> inputs;                  // StepInputs
+  std::span<std::int32_t> block_tables;         // (sequences, blocks of the longest)
+  std::span<kernels::LogitEdit> edits;          // of all rows together
+  std::span<kernels::Sampled> drawn;            // (logit rows)
+  std::byte* sample_workspace = nullptr;
+};
+
 struct RankMemory {
   RankLedger ledger;
   Weights weights;
   std::span<float> rope_table;  // (context, rotary_dim / 2, 2), not filled yet
   Activations activations;
+  StepRoom step;
   std::span<std::byte> communication;
   std::span<std::byte> kv_pool;
   KvPool pool;

@@ -30,15 +30,19 @@ struct Sequence {
         stop(request.stop) {}
 
   int size() const noexcept { return static_cast<int>(tokens.size()); }
-  int generated() const noexcept { return size() - prompt_tokens; }
+  int generated() const noexcept { return size() - pending - prompt_tokens; }
   int missing() const noexcept { return size() - computed; }  // tokens that the model has not read
   bool reads_prompt() const noexcept { return missing() > 1; }
 
   RequestId id;  // grows with every request: also the order of arrival
   Request request;
-  std::vector<TokenId> tokens;  // prompt, then answer
+  std::vector<TokenId> tokens;  // prompt, then answer; the pending ones as in a StepPlan
   int prompt_tokens;
   int most_tokens = 0;  // tokens.size() at which the answer is full
+  int pending = 0;      // tokens at the end that steps in flight will draw
+
+  // Nothing is left to do but wait for its last tokens.
+  bool awaits_its_end() const noexcept { return pending > 0 && size() >= most_tokens; }
 
   // --- the scheduler's
   int computed = 0;  // leading tokens whose keys and values are in blocks

@@ -12,7 +12,7 @@ namespace lmkit {
 
 struct StepPlan {
   std::int64_t number = 0;
-  std::vector<std::int32_t> tokens;          // (tokens)
+  std::vector<std::int32_t> tokens;          // (tokens); below 0: the one that row -1 - token of the step before draws
   std::vector<std::int32_t> token_sequence;  // (tokens) the sequence of each
   std::vector<std::int32_t> query_starts;    // (sequences + 1)
   std::vector<std::int32_t> kv_lengths;      // (sequences) with this step's tokens
