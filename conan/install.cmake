@@ -6,7 +6,7 @@
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/lmkit)
 
 set(libraries)
-foreach(name abi concepts kernels plugin_sdk core base text model plugin engine)
+foreach(name abi concepts kernels plugin_sdk core base text model plugin builtin engine)
   if(TARGET lmkit_${name})
     set_target_properties(lmkit_${name} PROPERTIES EXPORT_NAME ${name})
     list(APPEND libraries lmkit_${name})
@@ -26,6 +26,10 @@ foreach(plugin ${plugins})
     install(TARGETS ${plugin} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/lmkit/plugins)
   endif()
 endforeach()
+
+if(TARGET lmkit-cuda)
+  install(TARGETS lmkit-cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/lmkit)
+endif()
 
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/lmkit-config.cmake.in ${PROJECT_BINARY_DIR}/lmkit-config.cmake
                               INSTALL_DESTINATION ${package_dir})

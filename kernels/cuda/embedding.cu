@@ -7,20 +7,31 @@ namespace lmkit::kernels::cuda {
 
 namespace {
 
-__global__ void embedding_kernel(const std::uint16_t* table, const std::int32_t* tokens, std::int64_t hidden, std::uint16_t* out) {
-  const std::int64_t from = tokens[blockIdx.x] * hidden, to = blockIdx.x * hidden;
+__global__ void embedding_kernel(const std::uint16_t* table, const std::int32_t* tokens, const Sampled* drawn, std::int64_t hidden,
+                                 std::uint16_t* out) {
+  std::int32_t token = tokens[blockIdx.x];
+  if (token < 0) token = max(drawn[-1 - token].token, 0);
+  const std::int64_t from = token * hidden, to = blockIdx.x * hidden;
   for (std::int64_t c = 8 * threadIdx.x; c < hidden; c += 8 * blockDim.x)
     *reinterpret_cast<uint4*>(out + to + c) = *reinterpret_cast<const uint4*>(table + from + c);
 }
 
 }  // namespace
 
-Status embedding(const void* table, const std::int32_t* tokens, std::int32_t count, std::int64_t hidden, void* out, Stream stream) noexcept {
+Status embedding(const void* table, const std::int32_t* tokens, const Sampled* drawn, std::int32_t count, std::int64_t hidden, void* out,
+                 Stream stream) noexcept {
   if (hidden % 8 != 0) return refuse(stream, "embedding on CUDA takes rows of a multiple of 8 values");
   if (count == 0) return Status::ok;
   embedding_kernel<<<static_cast<unsigned>(count), row_threads(hidden), 0, cuda_stream(stream)>>>(static_cast<const std::uint16_t*>(table), tokens,
-                                                                                                hidden, static_cast<std::uint16_t*>(out));
+                                                                                                drawn, hidden, static_cast<std::uint16_t*>(out));
   return launched(stream);
+}
+
+bool runs_here() noexcept {
+  cudaFuncAttributes attributes;
+  const bool runs = cudaFuncGetAttributes(&attributes, embedding_kernel) == cudaSuccess;
+  cudaGetLastError();
+  return runs;
 }
 
 }  // namespace lmkit::kernels::cuda

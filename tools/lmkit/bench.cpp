@@ -12,6 +12,7 @@
 #include "terminal.hpp"
 
 #include <lmkit/base/error.hpp>
+#include <lmkit/builtin/cuda.hpp>
 #include <lmkit/kernels/cpu_isa.hpp>
 
 #include <fmt/format.h>
@@ -107,12 +108,13 @@ double bytes_of_step(const Ledger& ledger, std::int64_t weights, std::int64_t de
   return static_cast<double>(weights) + kv;
 }
 
-// Weights that a step reads: all of them, but of the embedding only when it is also the output matrix.
-std::int64_t weights_read(const ModelFile& model) {
+// Weights that a step reads: all of them, but of the embedding only when it is also the output matrix. On a GPU they are 16-bit.
+std::int64_t weights_read(const ModelFile& model, bool on_gpu) {
   const ModelConfig& config = model.config();
   std::int64_t bytes = 0;
   const auto count = [&](const std::string& name) {
-    if (const auto matrix = model.find(name)) bytes += matrix->rows * matrix->row_bytes;
+    if (const auto matrix = model.find(name))
+      bytes += matrix->rows * (on_gpu ? matrix->cols * 2 : MatrixView::packed_row_bytes(matrix->format, matrix->cols));
   };
   for (int layer = 0; layer < config.layers; ++layer)
     for (const char* part : {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
@@ -149,9 +151,10 @@ int bench_command(const Arguments& arguments) {
   EngineLimits limits = limits_of(arguments, static_cast<int>(largest(batches)));
   if (!arguments.given("session-len")) limits.session_len = static_cast<int>(std::max(largest(depths) + steps + 8, largest(prompts) + 8));
   const auto model = open_named_model(arguments);
-  const std::int64_t weights = weights_read(*model);
+  const bool on_gpu = compose(arguments, kv_types(arguments).front()).on_gpu;
+  const std::int64_t weights = weights_read(*model, on_gpu);
   progress("measuring read bandwidth");
-  const double bandwidth = read_bandwidth(limits.threads, weights);
+  const double bandwidth = on_gpu ? cuda_library().read_bandwidth(0, std::int64_t{2} << 30) : read_bandwidth(limits.threads, weights);
 
   std::vector<Row> rows;
   double load = 0, first_token = 0;
@@ -159,7 +162,7 @@ int bench_command(const Arguments& arguments) {
     Composed composed = compose(arguments, kv);
     const std::string description = composed.description(), name = composed.kv;
     const auto start = Clock::now();
-    const auto pipeline = start_pipeline(model, std::move(composed), limits);
+    const auto pipeline = start_pipeline(arguments, model, std::move(composed), limits);
     const double loaded = seconds_since(start);
     Stepper stepper(pipeline->engine(), model->config().vocabulary);
     stepper.prefill(1);

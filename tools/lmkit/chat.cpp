@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// lmkit chat: several turns. Ctrl-C stops the answer; at the prompt, or again, it quits.
+// lmkit chat: several turns. Ctrl-C stops the answer, at the prompt it clears the line; twice quits.
 #include "commands.hpp"
 #include "composition.hpp"
 #include "generation.hpp"
@@ -82,14 +82,21 @@ int chat_command(const Arguments& arguments) {
   if (!arguments.operands().empty()) throw Error(ErrorKind::usage, "lmkit chat takes no operands", {}, "lmkit run PROMPT");
   require_utf8(arguments.text("system"), "--system");
   catch_interrupts();
-  const auto pipeline = start_pipeline(open_named_model(arguments), compose(arguments), limits_of(arguments, 1));
+  const auto pipeline = start_pipeline(arguments, open_named_model(arguments), compose(arguments), limits_of(arguments, 1));
   Conversation conversation(arguments, *pipeline);
   LineEditor editor;
   if (stdin_is_terminal()) say(tinted(Tint::note, "/help lists what can be typed besides messages"));
+  bool interrupted = false;  // the last thing that came was Ctrl-C: another one quits
   for (;;) {
     forget_interrupts();
     std::optional<std::string> line = editor.read("> ");
-    if (!line) return interrupts() > 0 ? interrupted_exit_code : 0;
+    if (!line && interrupts() == 0) return 0;
+    if (!line) {
+      if (interrupted || !stdin_is_terminal()) return interrupted_exit_code;
+      say(tinted(Tint::note, "(Ctrl-C again quits)"));
+      interrupted = true;
+      continue;
+    }
     if (line->find_first_not_of(" \t") == line->npos) continue;
     try {
       require_utf8(*line, "the message");
@@ -103,6 +110,7 @@ int chat_command(const Arguments& arguments) {
       log(LogLevel::error, error.what());
     }
     if (interrupts() > 1) return interrupted_exit_code;
+    interrupted = interrupts() > 0;
   }
 }
 

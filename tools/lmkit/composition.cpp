@@ -5,6 +5,8 @@
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
+#include <lmkit/builtin/cuda.hpp>
+#include <lmkit/model/dummy_model.hpp>
 #include <lmkit/plugin/registry.hpp>
 
 #include <fmt/format.h>
@@ -49,6 +51,17 @@ const PluginSpec* spec_of(const std::string& plugin, const std::vector<PluginSpe
   return nullptr;
 }
 
+// --device auto takes a GPU if there is one and nothing that was asked for is for CPUs alone.
+bool wants_gpu(const Arguments& arguments, const Ranks& ranks) {
+  const std::string device = arguments.text("device");
+  return device == "cuda" || (device == "auto" && !(ranks.size > 1 && ranks.device == LMKIT_CPU) && has_gpu());
+}
+
+void require_cuda_half(const PluginFacts& plugin) {
+  if (plugin.cuda_archs.empty())
+    throw Error(ErrorKind::plugin, fmt::format("the plugin {} has no CUDA half", plugin.id), "one that was built with CUDA", "--device cpu, or another plugin");
+}
+
 }  // namespace
 
 std::vector<std::string> kv_types(const Arguments& arguments) {
@@ -84,12 +97,18 @@ Composed compose(const Arguments& arguments, const std::string& kv_type) {
     return source ? named(source->name, spec_of(source->name, specs, found.plugins)) : std::string(built_in);
   };
   const AnyKvBackend::Source kv = found.kv ? *found.kv : AnyKvBackend::built_in<KvF16>("kv-f16");
-  return {.parts = {.group = found.parallel ? std::make_shared<AnyParallel::Group>(*found.parallel) : std::make_shared<AnyParallel::Group>(),
+  const auto group = found.parallel ? std::make_shared<AnyParallel::Group>(*found.parallel) : std::make_shared<AnyParallel::Group>();
+  const bool on_gpu = wants_gpu(arguments, group->ranks());
+  if (on_gpu && found.kv)
+    for (const PluginFacts& plugin : found.plugins)
+      if (plugin.id == found.kv->name) require_cuda_half(plugin);
+  return {.parts = {.group = group,
                     .make_kv = [kv](const KvShape& shape) { return AnyKvBackend(kv, shape); },
                     .allocator = found.allocator ? AnyAllocator(*found.allocator) : AnyAllocator()},
           .parallel = described(found.parallel, "one-device"),
           .kv = described(found.kv, "kv-f16"),
-          .allocator = described(found.allocator, "whole-pool")};
+          .allocator = described(found.allocator, "whole-pool"),
+          .on_gpu = on_gpu};
 }
 
 Composed compose(const Arguments& arguments) {
@@ -104,12 +123,23 @@ EngineLimits limits_of(const Arguments& arguments, int default_sequences) {
   limits.threads = static_cast<int>(arguments.whole("threads").value_or(available_cpus()));
   limits.max_sequences = static_cast<int>(arguments.whole("max-batch-size").value_or(default_sequences));
   limits.session_len = static_cast<int>(arguments.whole("session-len").value_or(0));
-  limits.max_batch_tokens = static_cast<int>(*arguments.whole("max-batch-tokens"));
+  limits.max_batch_tokens = static_cast<int>(arguments.whole("max-batch-tokens").value_or(0));
   limits.device_memory = arguments.bytes("device-memory-limit").value_or(0);
   return limits;
 }
 
-std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments) { return open_model(resolve_model(arguments.text("model-path"))); }
+std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments) {
+  if (arguments.text("load-format") == "dummy") return open_dummy_model(arguments.text("model-path"));
+  return open_model(resolve_model(arguments.text("model-path")));
+}
+
+void choose_device(Composed& composed, const Arguments& arguments, const ModelFile& model) {
+  if (!composed.on_gpu) return;
+  const std::string asked = arguments.text("dtype");
+  const Dtype dtype = asked == "auto" ? gpu_dtype(model) : asked == "f16" ? Dtype::f16 : Dtype::bf16;
+  composed.parts.open_device = open_gpus(dtype);
+  composed.device = fmt::format("{} in {}", cuda_library().gpus().front().name, dtype == Dtype::f16 ? "f16" : "bf16");
+}
 
 std::string startup_line(const Composed& composed, const Ledger& ledger) {
   std::int64_t weights = 0, pool = 0;  // of the rank that holds most
@@ -117,11 +147,13 @@ std::string startup_line(const Composed& composed, const Ledger& ledger) {
     weights = std::max(weights, rank.weights_mapped + rank.weights_packed);
     pool = std::max(pool, rank.kv_pool);
   }
-  return fmt::format("pipeline: {}   weights {}/rank  KV {}/rank = {} tokens", composed.description(), bytes_for_people(weights),
-                     bytes_for_people(pool), count_for_people(ledger.kv_tokens()));
+  return fmt::format("pipeline: {}   weights {}/rank  KV {}/rank = {} tokens   on {}", composed.description(), bytes_for_people(weights),
+                     bytes_for_people(pool), count_for_people(ledger.kv_tokens()), composed.device);
 }
 
-std::unique_ptr<AnyPipeline> start_pipeline(const std::shared_ptr<const ModelFile>& model, Composed composed, const EngineLimits& limits) {
+std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed composed,
+                                            const EngineLimits& limits) {
+  choose_device(composed, arguments, *model);
   std::unique_ptr<AnyPipeline> pipeline;
   {
     const Waiting waiting("loading the model");

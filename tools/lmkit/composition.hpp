@@ -23,6 +23,9 @@ using AnyPipeline = Pipeline<AnyParallel, AnyKvBackend, AnyAllocator>;
 struct Composed {
   AnyPipeline::Parts parts;
   std::string parallel, kv, allocator;  // "tp-threads(2)", "kv-int4", "mem-ratio(0.80)"
+  bool on_gpu = false;
+
+  std::string device = "the CPU";  // "NVIDIA H200 in bf16"
 
   std::string description() const { return parallel + " | " + kv + " | " + allocator; }
 };
@@ -39,10 +42,14 @@ EngineLimits limits_of(const Arguments& arguments, int default_sequences);
 
 std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments);
 
-// "pipeline: one-device | kv-int4 | whole-pool   weights 93.8 MiB/rank  KV 18.4 MiB/rank = 8k tokens"
+// What the model will run on, which --dtype has a say in. Before the parts are used.
+void choose_device(Composed& composed, const Arguments& arguments, const ModelFile& model);
+
+// "pipeline: one-device | kv-int4 | whole-pool   weights 93.8 MiB/rank  KV 18.4 MiB/rank = 8k tokens   on the CPU"
 std::string startup_line(const Composed& composed, const Ledger& ledger);
 
 // Loads the model and says the start-up line.
-std::unique_ptr<AnyPipeline> start_pipeline(const std::shared_ptr<const ModelFile>& model, Composed composed, const EngineLimits& limits);
+std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed composed,
+                                            const EngineLimits& limits);
 
 }  // namespace lmkit::cli

@@ -5,11 +5,24 @@
 
 #include <histedit.h>
 
+#include <clocale>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <string_view>
 
+#include <langinfo.h>
+
 namespace lmkit::cli {
+namespace {
+
+// libedit drops what the locale has no character for, so it must be one of UTF-8.
+void use_utf8() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+}  // namespace
 
 struct LineEditor::Impl {
   std::string prompt;
@@ -24,6 +37,7 @@ struct LineEditor::Impl {
   }
 
   Impl() {
+    use_utf8();
     ::history(history, &event, H_SETSIZE, 1000);
     el_set(editor, EL_CLIENTDATA, this);
     el_set(editor, EL_PROMPT, prompt_of);

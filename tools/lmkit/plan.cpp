@@ -16,10 +16,10 @@ namespace lmkit::cli {
 namespace {
 
 constexpr std::pair<const char*, std::int64_t RankLedger::*> rows[] = {
-    {"weights, mapped", &RankLedger::weights_mapped}, {"weights, packed", &RankLedger::weights_packed},
-    {"activations", &RankLedger::activations},        {"workspace", &RankLedger::workspace},
-    {"logits", &RankLedger::logits},                  {"communication", &RankLedger::communication},
-    {"KV pool", &RankLedger::kv_pool}};
+    {"device runtime", &RankLedger::runtime},         {"weights, mapped", &RankLedger::weights_mapped},
+    {"weights, packed", &RankLedger::weights_packed}, {"activations", &RankLedger::activations},
+    {"workspace", &RankLedger::workspace},            {"logits", &RankLedger::logits},
+    {"communication", &RankLedger::communication},    {"KV pool", &RankLedger::kv_pool}};
 
 void print_ledger(const Ledger& ledger) {
   std::string out = fmt::format("{:<18}", "");
@@ -41,8 +41,9 @@ void print_ledger(const Ledger& ledger) {
 
 int plan_command(const Arguments& arguments) {
   if (!arguments.operands().empty()) throw Error(ErrorKind::usage, "lmkit plan takes no operands", {}, "--model-path MODEL");
-  const Composed composed = compose(arguments);
+  Composed composed = compose(arguments);
   const auto model = open_named_model(arguments);
+  choose_device(composed, arguments, *model);
   const Ledger ledger = AnyPipeline::plan(*model, composed.parts, limits_of(arguments, 1));
   if (arguments.flag("json")) {
     print(boost::json::serialize(boost::json::object{{"schema", "lmkit.plan/1"}, {"model", model->config().name},

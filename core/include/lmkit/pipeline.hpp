@@ -55,14 +55,16 @@ class Pipeline {
   static Ledger plan(const ModelFile& model, const Parts& parts, const EngineLimits& limits) {
     const ModelConfig& config = model.config();
     const Ranks ranks = parts.group->ranks();
-    check_ranks(ranks, config);
-    const StepLimits step = resolve(limits, config, ranks.size);
+    auto device = parts.open_device(0, {});
+    check_ranks(ranks, config, device->kind());
+    const StepLimits step = resolve(limits, config, ranks.size, device->kind());
 
     Ledger ledger;
+    ledger.device = device->kind();
     ledger.blocks = std::numeric_limits<int>::max();  // all pools have as many as the poorest rank can hold
     for (int r = 0; r < ranks.size; ++r) {
-      const auto device = parts.open_device(r, {});
-      ledger.memory = device->room(limits.device_memory) / ranks.size;
+      if (r > 0) device = parts.open_device(r, {});
+      ledger.memory = device->room(limits.device_memory) / (device->kind() == LMKIT_CPU ? ranks.size : 1);
       const RankShape shape = rank_shape<P>(config, *parts.group, r);
       const RankSizes sizes = rank_sizes<P>(config, step, *parts.group, parts.make_kv(kv_shape(config, shape, *device)), *device);
       const RankLedger rank = ledger.ranks.emplace_back(measure(model, shape, step, sizes, 0, *device));
@@ -79,7 +81,7 @@ class Pipeline {
   explicit Pipeline(std::shared_ptr<const ModelFile> model, Parts parts = {}, const EngineLimits& limits = {})
       : model_(std::move(model)), ledger_(plan(*model_, parts, limits)) {
     auto tokenizer = std::async(std::launch::async, [this] { return std::make_shared<const Tokenizer>(model_->tokenizer()); });
-    const StepLimits step = resolve(limits, model_->config(), parts.group->ranks().size);
+    const StepLimits step = resolve(limits, model_->config(), parts.group->ranks().size, ledger_.device);
     auto ranks = std::make_unique<RankGroup<P, K>>(*model_, std::move(parts.group), parts.make_kv, parts.open_device, step, ledger_.blocks);
     tokenizer_ = tokenizer.get();
     auto policy = std::make_shared<A>(std::move(parts.allocator));

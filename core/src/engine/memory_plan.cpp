@@ -22,12 +22,13 @@ int at_least_one(int value, const char* name) {
 
 }  // namespace
 
-StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks) {
+StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks, lmkit_device device) {
   StepLimits step;
   const int threads = limits.threads > 0 ? limits.threads : available_cpus();
   step.threads = std::max(1, threads / ranks);
   step.sequences = at_least_one(limits.max_sequences, "the number of sequences in a step");
-  step.tokens = std::max(at_least_one(limits.max_batch_tokens, "the number of tokens in a step"), step.sequences);
+  const int tokens = limits.max_batch_tokens != 0 ? limits.max_batch_tokens : device == LMKIT_CUDA ? 4096 : 512;
+  step.tokens = std::max(at_least_one(tokens, "the number of tokens in a step"), step.sequences);
   step.logit_rows = std::max(step.sequences, std::min(StepLimits::scored_rows, step.tokens));
   step.context = limits.session_len == 0 ? config.max_context : at_least_one(limits.session_len, "the session length");
   if (step.context > config.max_context) {
@@ -37,7 +38,12 @@ StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ra
   return step;
 }
 
-void check_ranks(const Ranks& ranks, const ModelConfig& config) {
+void check_ranks(const Ranks& ranks, const ModelConfig& config, lmkit_device device) {
+  if (ranks.size > 1 && ranks.device != device) {
+    constexpr const char* names[] = {"CPU threads", "GPUs"};
+    throw Error(ErrorKind::device, fmt::format("{} ranks that are {}", ranks.size, names[ranks.device]),
+                fmt::format("{}, where the model is to run", names[device]), device == LMKIT_CUDA ? "--device cpu" : "--device cuda");
+  }
   if (ranks.size < 1 || ranks.size > config.query_heads) {
     throw Error(ErrorKind::usage, fmt::format("{} ranks for a model of {} query heads", ranks.size, config.query_heads),
                 fmt::format("1 to {} ranks", config.query_heads), "a smaller size");

@@ -95,7 +95,7 @@ TEST_CASE("embedding takes the rows it is told to") {
   for (auto& token : tokens) token = std::uniform_int_distribution(0, vocabulary - 1)(random);
   const DeviceArray<std::uint16_t> table_device(table), out(std::size_t(count) * hidden);
   const DeviceArray<std::int32_t> tokens_device(tokens);
-  REQUIRE(embedding(table_device.data(), tokens_device.data(), count, hidden, out.data(), Run::on(stream)) == Status::ok);
+  REQUIRE(embedding(table_device.data(), tokens_device.data(), nullptr, count, hidden, out.data(), Run::on(stream)) == Status::ok);
   stream.wait();
   const auto rows = out.download();
   for (int t = 0; t < count; ++t)

@@ -4,6 +4,8 @@
 // start and nothing afterwards, and `lmkit plan` prints the same ledger. All sizes in bytes unless said otherwise.
 #pragma once
 
+#include <lmkit/abi/plugin.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -14,7 +16,7 @@ struct EngineLimits {
   int threads = 0;            // CPU threads of all ranks together; 0: all this process may use
   int max_sequences = 16;     // in one step
   int session_len = 0;        // tokens of one sequence; 0: the model's context
-  int max_batch_tokens = 512; // new tokens in one step
+  int max_batch_tokens = 0;   // new tokens in one step; 0: 512 on a CPU, 4096 on a GPU
   std::int64_t device_memory = 0;  // the most the ledger may use, all local ranks together; 0: what is available
 };
 
@@ -37,6 +39,7 @@ struct RankLedger {
 };
 
 struct Ledger {
+  lmkit_device device = LMKIT_CPU;
   std::vector<RankLedger> ranks;  // this process's
   std::int64_t memory = 0;        // what one rank may use
   int block_tokens = 64;

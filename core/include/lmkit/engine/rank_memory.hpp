@@ -35,8 +35,8 @@ struct StepLimits {
 };
 
 // Throws Error(usage).
-StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks);
-void check_ranks(const Ranks& ranks, const ModelConfig& config);
+StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ranks, lmkit_device device);
+void check_ranks(const Ranks& ranks, const ModelConfig& config, lmkit_device device);
 
 // What the concepts say they need, in bytes.
 struct RankSizes {

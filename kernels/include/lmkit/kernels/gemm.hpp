@@ -28,6 +28,16 @@ class PackedMatrix {
   // Copies `source` into storage: bytes(...) long, 64-byte aligned, outlives this.
   PackedMatrix(const MatrixView& source, std::byte* storage, Stream stream) noexcept;
 
+  // A matrix that lies in `data` in its device's order.
+  static PackedMatrix packed_already(WeightFormat format, std::int64_t rows, std::int64_t cols, const std::byte* data) noexcept {
+    PackedMatrix matrix;
+    matrix.format_ = format;
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
+    matrix.data_ = data;
+    return matrix;
+  }
+
   WeightFormat format() const noexcept { return format_; }
   std::int64_t rows() const noexcept { return rows_; }
   std::int64_t cols() const noexcept { return cols_; }

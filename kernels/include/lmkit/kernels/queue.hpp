@@ -43,7 +43,7 @@ class Queue {
   virtual void draw_into(Sampled* drawn) noexcept = 0;
   virtual std::int64_t sample_workspace_bytes(std::int64_t rows, std::int64_t vocabulary) const noexcept = 0;
   // As in cuda/sample.hpp.
-  virtual Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const SampleRow* rows, const LogitEdit* edits,
+  virtual Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const SampleRow* rows, LogitEdit* edits,
                         void* workspace) noexcept = 0;
 
   // Records what `work` enqueues without running it; throws Error(device). [load-time]

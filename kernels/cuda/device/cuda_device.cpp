@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda_device.hpp"
+
+#include "cuda_queue.hpp"
+#include "weight_upload.hpp"
+
+#include <lmkit/kernels/cuda/activation.hpp>
+#include <lmkit/kernels/cuda/embedding.hpp>
+#include <lmkit/kernels/cuda/gemm.hpp>
+#include <lmkit/kernels/cuda/rms_norm.hpp>
+
+#include <algorithm>
+
+namespace lmkit::kernels::cuda {
+namespace {
+
+class DeviceArena final : public Arena {
+ public:
+  explicit DeviceArena(std::int64_t bytes) : Arena(reserve(bytes), bytes) {}
+  ~DeviceArena() override { cudaFree(data()); }
+
+ private:
+  static std::byte* reserve(std::int64_t bytes) {
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, static_cast<std::size_t>(bytes)) != cudaSuccess) {
+      cudaGetLastError();
+      throw Error(ErrorKind::memory, "the GPU refused " + std::to_string(bytes) + " bytes", "room for the memory plan",
+                  "a smaller --device-memory-limit, --session-len or --max-batch-size, or ending other programs on the GPU");
+    }
+    return static_cast<std::byte*>(memory);
+  }
+};
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int gpu, Dtype dtype, Stream threads) : gpu_(gpu), dtype_(dtype), queue_(gpu, threads.host), upload_(queue_, dtype, threads) {}
+  ~CudaDevice() override { cudaSetDevice(gpu_); }
+
+  lmkit_device kind() const noexcept override { return LMKIT_CUDA; }
+  Dtype dtype() const noexcept override { return dtype_; }
+  Stream stream() const noexcept override { return queue_.stream(); }
+  Queue* queue() noexcept override { return &queue_; }
+
+  // What others use of the GPU, this process's context included, counts against the limit.
+  std::int64_t room(std::int64_t limit) const override {
+    std::size_t free = 0, total = 0;
+    require(cudaMemGetInfo(&free, &total), "asking for the GPU's memory");
+    const auto left = static_cast<std::int64_t>(free), used = static_cast<std::int64_t>(total - free);
+    return limit > 0 ? std::max<std::int64_t>(0, std::min(left, limit - used)) : left;
+  }
+
+  std::int64_t runtime_bytes() const noexcept override { return std::int64_t{384} << 20; }
+
+  std::unique_ptr<Arena> allocate(std::int64_t bytes) override {
+    require(cudaSetDevice(gpu_), "choosing the GPU");
+    return std::make_unique<DeviceArena>(bytes);
+  }
+
+  void put(void* to, const void* from, std::int64_t bytes) override {
+    require(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice), "copying to the GPU");
+  }
+
+  bool reads_host_memory() const noexcept override { return false; }
+
+  std::int64_t packed_bytes(std::span<const MatrixView> parts) const noexcept override {
+    std::int64_t bytes = 0;
+    for (const MatrixView& part : parts) bytes += part.rows * part.cols * 2;
+    return bytes;
+  }
+
+  Linear pack(std::span<const MatrixView> parts, std::byte* storage) override {
+    Linear linear;
+    for (const MatrixView& part : parts) {
+      if (storage) upload_.put(part, storage + linear.rows * part.cols * 2);
+      linear.rows += part.rows;
+      linear.cols = part.cols;
+    }
+    if (linear.rows == 0 || linear.cols == 0) return linear;
+    linear.parts[0] = PackedMatrix::packed_already(format(), linear.rows, linear.cols, storage);
+    linear.part_count = 1;
+    return linear;
+  }
+
+  std::optional<Linear> linear_of(const MatrixView& table) const noexcept override {
+    Linear linear{.rows = table.rows, .cols = table.cols, .part_count = 1};
+    linear.parts[0] = PackedMatrix::packed_already(format(), table.rows, table.cols, table.data);
+    return linear;
+  }
+
+  void put_vector(void* to, const MatrixView& vector) override { upload_.put(vector, static_cast<std::byte*>(to)); }
+
+  void prepare(const Linear& linear, std::int64_t tokens, Dtype out, void* x, void* y, std::byte* workspace) override {
+    upload_.release();
+    if (!gemm_) gemm_ = std::make_unique<Gemm>();
+    if (linear.part_count > 0) gemm_->prepare(shape_of(linear, out), arguments_of(linear, x, tokens, y), workspace, stream());
+  }
+
+  Status embedding(const MatrixView& table, const std::int32_t* tokens, std::int32_t count, void* out) noexcept override {
+    return cuda::embedding(table.data, tokens, queue_.drawn(), count, table.cols, out, stream());
+  }
+
+  Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps) noexcept override {
+    return cuda::rms_norm(x, weight, out, rows, cols, eps, dtype_, stream());
+  }
+
+  Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
+                      float eps) noexcept override {
+    return cuda::add_rms_norm(residual, x, weight, out, rows, cols, eps, dtype_, stream());
+  }
+
+  Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
+                    float eps) noexcept override {
+    return cuda::norm_heads(x, stride, weight, rows, heads, dim, eps, dtype_, stream());
+  }
+
+  std::int64_t linear_workspace_bytes(std::int64_t, std::int64_t) const noexcept override { return Gemm::workspace_bytes; }
+
+  Status linear(const Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype out, std::byte* workspace) noexcept override {
+    if (linear.part_count == 0)
+      return outcome(cudaMemsetAsync(y, 0, static_cast<std::size_t>(tokens * linear.rows * size_of(out)), queue_.cuda_stream()), stream());
+    return gemm_->run(shape_of(linear, out), arguments_of(linear, x, tokens, y), workspace, stream());
+  }
+
+  Status silu_mul(const void* gate_up, void* out, std::int64_t rows, std::int64_t cols) noexcept override {
+    return cuda::silu_mul(gate_up, out, rows, cols, dtype_, stream());
+  }
+
+  Status gather_rows(const void* x, const std::int32_t* rows, std::int32_t count, std::int64_t cols, void* out) noexcept override {
+    return cuda::embedding(x, rows, nullptr, count, cols, out, stream());
+  }
+
+ private:
+  WeightFormat format() const noexcept { return dtype_ == Dtype::f16 ? WeightFormat::f16 : WeightFormat::bf16; }
+  GemmShape shape_of(const Linear& linear, Dtype out) const noexcept { return {linear.rows, linear.cols, dtype_, out}; }
+  static GemmArgs arguments_of(const Linear& linear, const void* x, std::int64_t tokens, void* y) noexcept {
+    return {linear.parts[0].data(), linear.bias, x, y, tokens};
+  }
+
+  int gpu_;
+  Dtype dtype_;
+  CudaQueue queue_;
+  WeightUpload upload_;
+  std::unique_ptr<Gemm> gemm_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> open_gpu(int gpu, Dtype dtype, Stream threads) { return std::make_unique<CudaDevice>(gpu, dtype, threads); }
+
+}  // namespace lmkit::kernels::cuda
