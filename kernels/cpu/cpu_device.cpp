@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/memory.hpp>
 #include <lmkit/kernels/activation.hpp>
+#include <lmkit/kernels/bias.hpp>
 #include <lmkit/kernels/device.hpp>
 #include <lmkit/kernels/embedding.hpp>
 #include <lmkit/kernels/rms_norm.hpp>
@@ -72,6 +73,12 @@ class CpuDevice final : public Device {
     return Status::ok;
   }
 
+  Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
+                    float eps) noexcept override {
+    kernels::norm_heads(floats(x), stride, floats(weight), rows, heads, dim, eps, threads_);
+    return Status::ok;
+  }
+
   std::int64_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_cols) const noexcept override {
     return gemm_workspace_bytes(max_tokens, max_cols);
   }
@@ -80,6 +87,7 @@ class CpuDevice final : public Device {
     const std::span parts(linear.parts.data(), static_cast<std::size_t>(linear.part_count));
     if (parts.empty()) std::memset(y, 0, static_cast<std::size_t>(tokens * linear.rows) * sizeof(float));
     else if (tokens > 0) gemm(parts, floats(x), linear.cols, tokens, floats(y), linear.rows, workspace, threads_);
+    if (linear.bias) add_bias(floats(y), floats(linear.bias), tokens, linear.rows, threads_);
     return Status::ok;
   }
 

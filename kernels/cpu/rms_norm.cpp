@@ -19,4 +19,15 @@ void add_rms_norm(float* residual, const float* x, const float* weight, float* o
   });
 }
 
+void norm_heads(float* x, std::int64_t stride, const float* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim, float eps,
+                Stream stream) noexcept {
+  const RowKernels& kernels = row_kernels_in_use();
+  for_rows(rows, heads * dim, stream, [&](std::int64_t r) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      float* const head = x + r * stride + h * dim;
+      kernels.rms_norm(head, weight + h * dim, head, dim, eps);
+    }
+  });
+}
+
 }  // namespace lmkit::kernels

@@ -32,6 +32,27 @@ __global__ void rms_norm_kernel(std::uint16_t* residual, const std::uint16_t* x,
   }
 }
 
+// One warp a head.
+__global__ void norm_heads_kernel(std::uint16_t* x, std::int64_t stride, const std::uint16_t* weight, std::int64_t rows, std::int64_t heads,
+                                  std::int64_t dim, float eps, bool is_bf16) {
+  const std::int64_t index = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp_size, row = index / heads, head = index % heads;
+  if (row >= rows) return;  // a whole warp
+  std::uint16_t* const values = x + row * stride + head * dim;
+  const std::int64_t first = 8 * (threadIdx.x % warp_size);
+  float squares = 0.f;
+  for (std::int64_t c = first; c < dim; c += 8 * warp_size) {
+    const Eight y = load8(values + c, is_bf16);
+    for (int j = 0; j < 8; ++j) squares += y.at[j] * y.at[j];
+  }
+  const float scale = rsqrtf(sum_over_columns(sum_over_rows(squares)) / static_cast<float>(dim) + eps);
+  for (std::int64_t c = first; c < dim; c += 8 * warp_size) {
+    Eight y = load8(values + c, is_bf16);
+    const Eight w = load8(weight + head * dim + c, is_bf16);
+    for (int j = 0; j < 8; ++j) y.at[j] *= scale * w.at[j];
+    store8(y, values + c, is_bf16);
+  }
+}
+
 Status launch_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype,
                        const Stream& stream) noexcept {
   if (!is_16_bit(dtype) || cols % 8 != 0) return refuse(stream, "rms_norm on CUDA takes fp16 or bf16 rows of a multiple of 8 values");
@@ -51,6 +72,17 @@ Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows,
 Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype,
                     Stream stream) noexcept {
   return launch_rms_norm(residual, x, weight, out, rows, cols, eps, dtype, stream);
+}
+
+Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim, float eps, Dtype dtype,
+                  Stream stream) noexcept {
+  if (!is_16_bit(dtype) || dim % 8 != 0 || stride % 8 != 0)
+    return refuse(stream, "norm_heads on CUDA takes fp16 or bf16 heads of a multiple of 8 values");
+  if (rows == 0 || heads == 0) return Status::ok;
+  constexpr int warps = 4;
+  norm_heads_kernel<<<static_cast<unsigned>((rows * heads + warps - 1) / warps), warps * warp_size, 0, cuda_stream(stream)>>>(
+      static_cast<std::uint16_t*>(x), stride, static_cast<const std::uint16_t*>(weight), rows, heads, dim, eps, dtype == Dtype::bf16);
+  return launched(stream);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -76,12 +76,12 @@ TokenizerData byte_tokenizer(int vocabulary) {
 class DummyModel final : public ModelFile {
  public:
   DummyModel(const fs::path& config_json, bool has_tokenizer) {
-    const HfConfig config = read_hf_configs(config_json);
+    HfConfig config = read_hf_configs(config_json);
     config_ = config.model;
     if (config_.name.empty()) config_.name = fs::absolute(config_json).parent_path().filename().string();
     tokenizer_ = has_tokenizer ? read_tokenizer(config_json.parent_path()) : byte_tokenizer(config_.vocabulary);
-    if (has_tokenizer) complete_tokenizer(config, tokenizer_);
-    else complete_tokenizer({.model = config_}, tokenizer_);
+    if (!has_tokenizer) config.bos.reset(), config.eos.clear();  // ids of the tokenizer that is not there
+    complete_tokenizer(config, tokenizer_);
     make_tensors();
   }
 

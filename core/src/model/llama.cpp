@@ -17,12 +17,6 @@ MatrixView columns(const MatrixView& matrix, const std::string& name, std::int64
   return matrix.col_range(begin, end);
 }
 
-void refuse(const ModelFile& file, const std::string& name) {
-  if (file.find(name)) {
-    throw Error(ErrorKind::model, "the model has a tensor " + name, "a Llama model without biases", "another model");
-  }
-}
-
 }  // namespace
 
 Weights Llama::load(const ModelConfig& config, const RankShape& shape, WeightLoader& loader) {
@@ -35,20 +29,31 @@ Weights Llama::load(const ModelConfig& config, const RankShape& shape, WeightLoa
   weights.embedding = loader.table(embedding);
   for (int i = 0; i < config.layers; ++i) {
     const auto name = [i](const char* part) { return fmt::format("blk.{}.{}.weight", i, part); };
-    for (const char* bias : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}) {
-      refuse(file, fmt::format("blk.{}.{}.bias", i, bias));
-    }
     const auto rows = [&](const char* part, std::int64_t all, std::int64_t begin, std::int64_t end) {
       return file.matrix(name(part), all, hidden).row_range(begin, end);
     };
     const auto cols = [&](const char* part, std::int64_t all, std::int64_t begin, std::int64_t end) {
       return loader.linear({columns(file.matrix(name(part), hidden, all), name(part), begin, end)});
     };
+    const auto bias = [&](const char* part, std::int64_t all, std::int64_t begin, std::int64_t end) {
+      return file.matrix(fmt::format("blk.{}.{}.bias", i, part), 1, all).col_range(begin, end);
+    };
+    std::vector<MatrixView> biases, head_norms;
+    if (config.qkv_bias) {
+      biases = {bias("attn_q", queries, shape.query_begin * dim, shape.query_end * dim),
+                bias("attn_k", keys, shape.kv_begin * dim, shape.kv_end * dim),
+                bias("attn_v", keys, shape.kv_begin * dim, shape.kv_end * dim)};
+    }
+    if (config.head_norms) {
+      head_norms.assign(shape.query_heads(), file.matrix(name("attn_q_norm"), 1, dim));
+      head_norms.resize(shape.query_heads() + shape.kv_heads(), file.matrix(name("attn_k_norm"), 1, dim));
+    }
     LayerWeights& layer = weights.layers.emplace_back();
     layer.attention_norm = loader.vector(name("attn_norm"), hidden);
     layer.qkv = loader.linear({rows("attn_q", queries, shape.query_begin * dim, shape.query_end * dim),
                                rows("attn_k", keys, shape.kv_begin * dim, shape.kv_end * dim),
-                               rows("attn_v", keys, shape.kv_begin * dim, shape.kv_end * dim)});
+                               rows("attn_v", keys, shape.kv_begin * dim, shape.kv_end * dim)}, biases);
+    layer.head_norms = loader.vectors(head_norms);
     layer.attention_output = cols("attn_output", queries, shape.query_begin * dim, shape.query_end * dim);
     layer.ffn_norm = loader.vector(name("ffn_norm"), hidden);
     layer.gate_up = loader.linear({rows("ffn_gate", config.ffn, shape.ffn_begin, shape.ffn_end),

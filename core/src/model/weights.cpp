@@ -42,9 +42,11 @@ RankShape cut(const ModelConfig& config, const std::function<Shard(Role, std::in
   return shape;
 }
 
-kernels::Linear WeightLoader::linear(std::initializer_list<MatrixView> parts) {
+kernels::Linear WeightLoader::linear(std::initializer_list<MatrixView> parts, const std::vector<MatrixView>& biases) {
   const std::span views(parts.begin(), parts.size());
-  return device_.pack(views, carver_.take<std::byte>(device_.packed_bytes(views)).data());
+  kernels::Linear linear = device_.pack(views, carver_.take<std::byte>(device_.packed_bytes(views)).data());
+  linear.bias = vectors(biases);
+  return linear;
 }
 
 const void* WeightLoader::vector(const std::string& name, std::int64_t size) {
@@ -54,6 +56,20 @@ const void* WeightLoader::vector(const std::string& name, std::int64_t size) {
   void* const copy = carver_.take<std::byte>(size * size_of(device_.dtype())).data();
   if (copy) device_.put_vector(copy, view);
   return copy;
+}
+
+const void* WeightLoader::vectors(const std::vector<MatrixView>& parts) {
+  if (parts.empty()) return nullptr;
+  std::int64_t bytes = 0;
+  for (const MatrixView& part : parts) bytes += part.cols * size_of(device_.dtype());
+  std::byte* const copies = carver_.take<std::byte>(bytes).data();
+  std::byte* copy = copies;
+  for (const MatrixView& part : parts) {
+    if (!copies || part.cols == 0) continue;
+    device_.put_vector(copy, part);
+    copy += part.cols * size_of(device_.dtype());
+  }
+  return copies;
 }
 
 MatrixView WeightLoader::table(const MatrixView& matrix) {

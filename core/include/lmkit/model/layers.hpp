@@ -117,6 +117,14 @@ KvPages pages_of(const S& s, int layer) noexcept {
           .token_sequence = s.arrays.token_sequence};
 }
 
+// Normalises the heads of q and k, where the architecture does.
+template <class S>
+void norm_heads(S& s, const void* weight) noexcept {
+  if (!weight) return;
+  const int heads = s.shape.query_heads() + s.shape.kv_heads();
+  s.check(s.device.norm_heads(s.act.qkv, s.qkv_width(), weight, s.tokens(), heads, s.config.head_dim, s.config.rms_eps));
+}
+
 // Rotates q and k, stores k and v in the pages.
 template <class S>
 void append(S& s, int layer) noexcept {
@@ -151,7 +159,7 @@ void attend(S& s, int layer) noexcept {
                       .out_stride = s.shape.query_heads() * s.config.head_dim,
                       .scale = 1.0f / std::sqrt(static_cast<float>(s.config.head_dim)),
                       .soft_cap = 0,
-                      .window = s.config.window,
+                      .window = s.config.window_of(layer),
                       .max_query_tokens = most_new,
                       .max_kv_length = *std::max_element(s.plan.kv_lengths.begin(), s.plan.kv_lengths.end()),
                       .pages = pages_of(s, layer),

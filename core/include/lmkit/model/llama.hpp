@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Llama (arXiv:2302.13971, arXiv:2407.21783): pre-norm decoder with grouped-query attention, RoPE and SwiGLU.
+// Llama (arXiv:2302.13971, arXiv:2407.21783): pre-norm decoder with grouped-query attention, RoPE and SwiGLU; and those that
+// differ from it in what ModelConfig says.
 #pragma once
 
 #include <lmkit/model/layers.hpp>
@@ -22,6 +23,7 @@ struct Llama {
       const LayerWeights& layer = s.weights.layers[i];
 
       linear(s, layer.qkv, act.x, act.qkv);
+      norm_heads(s, layer.head_norms);
       append(s, i);
       attend(s, i);
       linear(s, layer.attention_output, act.attended, act.x);
@@ -36,6 +38,21 @@ struct Llama {
     }
     project_logits(s);
   }
+};
+
+// Mistral (arXiv:2310.06825): a sliding attention window.
+struct Mistral : Llama {
+  static constexpr const char* architecture = "mistral";
+};
+
+// Qwen2 (arXiv:2407.10671): biases on q, k and v; a window in the upper layers if wanted.
+struct Qwen2 : Llama {
+  static constexpr const char* architecture = "qwen2";
+};
+
+// Qwen3 (arXiv:2505.09388): the heads of q and k are normalised before RoPE.
+struct Qwen3 : Llama {
+  static constexpr const char* architecture = "qwen3";
 };
 
 }  // namespace lmkit

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The registry of architectures: one file each, and one name in the list.
+// The registry of architectures: a type with load and forward each, and one name in the list.
 #pragma once
 
 #include <lmkit/model/llama.hpp>
@@ -14,7 +14,7 @@ namespace lmkit {
 template <class... Architectures>
 struct ModelList {};
 
-using Models = ModelList<Llama>;
+using Models = ModelList<Llama, Mistral, Qwen2, Qwen3>;
 
 template <ParallelStrategy P, KvBackend K>
 using Forward = void (*)(Step<P, K>&) noexcept;

@@ -41,6 +41,7 @@ RankShape cut(const ModelConfig& config, const std::function<Shard(Role, std::in
 struct LayerWeights {
   const void* attention_norm = nullptr;  // (hidden)
   kernels::Linear qkv;                   // (local heads * head_dim of q, k and v, hidden)
+  const void* head_norms = nullptr;      // (local heads of q and k, head_dim), or null
   kernels::Linear attention_output;      // (hidden, local query heads * head_dim)
   const void* ffn_norm = nullptr;        // (hidden)
   kernels::Linear gate_up;               // (2 local ffn, hidden)
@@ -60,8 +61,10 @@ class WeightLoader {
  public:
   WeightLoader(const ModelFile& file, Carver& carver, kernels::Device& device) : file_(file), carver_(carver), device_(device) {}
 
-  kernels::Linear linear(std::initializer_list<MatrixView> parts);
+  // biases: a vector for each part, or none
+  kernels::Linear linear(std::initializer_list<MatrixView> parts, const std::vector<MatrixView>& biases = {});
   const void* vector(const std::string& name, std::int64_t size);
+  const void* vectors(const std::vector<MatrixView>& parts);  // one behind the other; null if there are none
   MatrixView table(const MatrixView& matrix);  // whose rows are looked up
   // The linear map of rows of a table that may be on the device already.
   kernels::Linear output(const MatrixView& table, const MatrixView& matrix, std::int64_t begin, std::int64_t end);

@@ -71,6 +71,10 @@ class Device {
   // residual += x; out = rms_norm(residual)
   virtual Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
                               float eps) noexcept = 0;
+  // Each head of x, in place: head / sqrt(mean(head²) + eps) * its row of weight. x: (rows, heads, dim), `stride` values from
+  // row to row; weight: (heads, dim)
+  virtual Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
+                            float eps) noexcept = 0;
   // y (tokens, linear.rows) of type out = x (tokens, linear.cols) times linear. workspace: linear_workspace_bytes, 256-byte aligned
   virtual std::int64_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_cols) const noexcept = 0;
   virtual Status linear(const Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype out, std::byte* workspace) noexcept = 0;
