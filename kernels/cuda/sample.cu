@@ -186,10 +186,12 @@ __global__ void __launch_bounds__(threads, 2) narrow_kernel(View v) {
   const int n = blockIdx.y, begin = blockIdx.x * v.slice, end = min(begin + v.slice, v.vocabulary);
   const float* const row = v.row(n);
   const SampleRow& r = v.rows[n];
+  const bool drawn = r.known < 0 && !is_greedy(r);
+  if (!drawn && blockIdx.x > 0) return;
   const Survey survey = merged(v, n);
   const float normalizer = survey.largest + logf(survey.sum);
   const bool numbers = isfinite(survey.best) && survey.sum == survey.sum;
-  if (r.known >= 0 || !numbers || is_greedy(r)) {
+  if (!drawn || !numbers) {
     if (blockIdx.x > 0) return;
     if (r.known >= 0 || numbers) finish(v, n, r.known >= 0 ? r.known : survey.token, normalizer);
     else if (threadIdx.x == 0) v.out[n] = {};

@@ -16,7 +16,7 @@ using namespace lmkit::plugin;
 constexpr lmkit_option rotation =
     text_option("rotation", "spread outliers over a head before rounding", "hadamard", "hadamard|none");
 constexpr lmkit_option centre =
-    text_option("centre", "store keys as differences from the mean key of the block before; auto: on the CPU", "auto", "auto|previous|none");
+    text_option("centre", "store keys as differences from the mean key of the block before", "previous", "previous|none");
 
 }  // namespace
 

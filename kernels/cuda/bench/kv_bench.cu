@@ -8,6 +8,7 @@
 // where a pool is far larger). Bytes are those of the pages a launch must read. The error is |out - float64| / |float64|
 // for a few heads, over the values the pages hold.
 #include "kv_rig.hpp"
+#include "timing.cuh"
 
 #include <lmkit/kernels/cuda/affine_kv.hpp>
 #include <lmkit/kernels/cuda/kv_plain.hpp>
@@ -22,65 +23,11 @@
 namespace lmkit::kernels::cuda {
 namespace {
 
-__global__ void read_kernel(const uint4* data, std::size_t count, std::uint32_t* sink) {
-  std::uint32_t sum = 0;
-  const std::size_t stride = std::size_t{gridDim.x} * blockDim.x;
-  std::size_t n = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x;
-  for (; n + 7 * stride < count; n += 8 * stride) {
-    uint4 x[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] = data[n + i * stride];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum ^= x[i].x ^ x[i].y ^ x[i].z ^ x[i].w;
-  }
-  for (; n < count; n += stride) sum ^= data[n].x;
-  if (sum == 0x12345678u) *sink = sum;
-}
-
-// Normally distributed values, as 16-bit floats.
-__global__ void random_kernel(std::uint16_t* out, std::size_t count, std::uint32_t seed, float spread, bool is_bf16) {
-  for (std::size_t n = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; n < count; n += std::size_t{gridDim.x} * blockDim.x) {
-    std::uint64_t z = (n + 1) * 0x9e3779b97f4a7c15ull + seed * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    z ^= z >> 31;
-    const float u = (static_cast<float>(z >> 40) + 0.5f) * 0x1p-24f, w = static_cast<float>(z & 0xffffff) * 0x1p-24f;
-    out[n] = static_cast<std::uint16_t>(store2(spread * sqrtf(-2.f * logf(u)) * cospif(2.f * w), 0.f, is_bf16));
-  }
-}
-
-struct Timer {
-  explicit Timer(const DeviceStream& stream) : stream(stream) {
-    check(cudaEventCreate(&begin));
-    check(cudaEventCreate(&end));
-  }
-  // Median microseconds of one of the `launches` in a graph.
-  double median(int launches, const std::function<void(int)>& launch, int replays = 21) {
-    cudaGraphExec_t graph = stream.capture([&] {
-      for (int n = 0; n < launches; ++n) launch(n);
-    });
-    std::vector<double> times;
-    for (int n = 0; n < replays + 3; ++n) {
-      check(cudaEventRecord(begin, stream));
-      check(cudaGraphLaunch(graph, stream));
-      check(cudaEventRecord(end, stream));
-      check(cudaEventSynchronize(end));
-      float ms = 0;
-      check(cudaEventElapsedTime(&ms, begin, end));
-      if (n >= 3) times.push_back(ms * 1e3 / launches);
-    }
-    check(cudaGraphExecDestroy(graph));
-    std::ranges::nth_element(times, times.begin() + times.size() / 2);
-    return times[times.size() / 2];
-  }
-  const DeviceStream& stream;
-  cudaEvent_t begin, end;
-};
-
 struct Codec {
   const char* name;
   std::span<const KvKernels* const> kernels;
   TokenReader reader;  // head_dim 128
+  bool centred = false;
 };
 
 struct Row {
@@ -99,17 +46,6 @@ struct Bench {
 
   bool wanted(const std::string& name) const {
     return only.empty() || std::ranges::any_of(only, [&](const std::string& word) { return name.find(word) != std::string::npos; });
-  }
-
-  void measure_read() {
-    const std::size_t bytes = std::size_t{4} << 30;
-    DeviceArray<std::byte> data(bytes);
-    random_kernel<<<1024, 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(data.data()), bytes / 2, 1, 1.f, true);
-    DeviceArray<std::uint32_t> sink(1);
-    for (const int blocks : {132 * 4, 132 * 8, 132 * 16, 132 * 64}) {
-      const double us = timer.median(2, [&](int) { read_kernel<<<blocks, 256, 0, stream>>>(reinterpret_cast<const uint4*>(data.data()), bytes / 16, sink.data()); });
-      read_gbs = std::max(read_gbs, bytes / us * 1e-3);
-    }
   }
 
   void fill(DeviceArray<std::uint16_t>& array, float spread, std::uint32_t seed) {
@@ -172,13 +108,15 @@ struct Bench {
       if (count == 0) continue;
       const int kv_head = rig.kv_head(head), length = rig.lengths[s];
       std::vector<float> k(std::size_t(length) * D), v(k.size());
-      const std::int64_t head_bytes = rig.kv.block_bytes() / rig.shape.kv_heads;
-      std::vector<std::byte> page(head_bytes);
+      const std::int64_t head_bytes = rig.head_bytes();
+      std::vector<std::byte> page(head_bytes), before;
       for (int t = 0; t < length; ++t) {
-        if (t % 64 == 0)
+        if (t % 64 == 0) {
+          if (t > 0) before = page;
           check(cudaMemcpy(page.data(), rig.pool.data() + rig.table[s * rig.table_stride + t / 64] * rig.block_stride + rig.layer_offset + kv_head * head_bytes,
                            head_bytes, cudaMemcpyDeviceToHost));
-        codec.reader(page.data() + t % 64 / 16 * (head_bytes / 4), t % 16, k.data() + std::size_t(t) * D, v.data() + std::size_t(t) * D);
+        }
+        rig.read_token(page.data(), t < 64 ? nullptr : before.data(), t % 64, codec.reader, k.data() + std::size_t(t) * D, v.data() + std::size_t(t) * D);
       }
       const std::size_t at = (std::size_t(rig.starts[s] + i) * H + head) * D;
       std::vector<double> x(D), expected(D);
@@ -190,6 +128,7 @@ struct Bench {
   }
 
   void decode(const std::string& name, const Codec& codec, RigShape shape, const std::vector<int>& lengths) {
+    shape.centred = codec.centred;
     if (!wanted(name + " " + codec.name)) return;
     const int sequences = static_cast<int>(lengths.size());
     std::int64_t tokens = 0;
@@ -213,6 +152,7 @@ struct Bench {
   }
 
   void prefill(const Codec& codec, RigShape shape, int length) {
+    shape.centred = codec.centred;
     const std::string name = "prefill " + std::to_string(length / 1024) + "K";
     if (!wanted(name + " " + codec.name)) return;
     auto rig = filled(codec, shape, {length}, length, 1);
@@ -229,6 +169,7 @@ struct Bench {
   }
 
   void append_row(const Codec& codec, RigShape shape, int sequences, int tokens_each) {
+    shape.centred = codec.centred;
     const std::string name = "append " + std::to_string(sequences) + "x" + std::to_string(tokens_each);
     if (!wanted(name + " " + codec.name)) return;
     const int tokens = sequences * tokens_each;
@@ -282,12 +223,14 @@ void run(int argc, char** argv) {
     if (std::strcmp(argv[n], "--json") == 0 && n + 1 < argc) json = argv[++n];
     else bench.only.push_back(argv[n]);
   }
-  bench.measure_read();
+  bench.read_gbs = measure_read(bench.timer);
   std::printf("%s, %d multiprocessors, read %.0f GB/s\n", device.name, device.multiProcessorCount, bench.read_gbs);
 
   const Codec codecs[] = {{"bf16", plain_kv_kernels(), read_tile_token<Plain16<BFloat16>, 128>},
-                          {"int8", affine_kv_kernels<8, true>(), read_tile_token<AffineCodec<8, 128, true>, 128>},
-                          {"int4", affine_kv_kernels<4, false>(), read_tile_token<AffineCodec<4, 128, false>, 128>}};
+                          {"int8", affine_kv_kernels<8, false>(), read_tile_token<AffineCodec<8, 128, false>, 128>},
+                          {"int8 scale only", affine_kv_kernels<8, true>(), read_tile_token<AffineCodec<8, 128, true>, 128>},
+                          {"int4", affine_kv_kernels<4, false>(), read_tile_token<AffineCodec<4, 128, false>, 128>, true},
+                          {"int4 uncentred", affine_kv_kernels<4, false>(), read_tile_token<AffineCodec<4, 128, false>, 128>}};
   const RigShape gqa{.query_heads = 32, .kv_heads = 8, .group_size = 4}, mha{.query_heads = 32, .kv_heads = 32, .group_size = 1};
   std::vector<int> ragged(128);  // 1 .. 8K, half a million tokens like the uniform batch
   for (int s = 0; s < 128; ++s) ragged[s] = 1 + (s * 53 % 128) * 8191 / 127;

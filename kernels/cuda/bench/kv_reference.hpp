@@ -50,6 +50,15 @@ void read_tile_token(const std::byte* tile, int t, float* k, float* v) {
 }
 using TokenReader = void (*)(const std::byte* tile, int t, float* k, float* v);
 
+inline void read_mean(const std::byte* strip, int head_dim, float* mean) {
+  using Strip = MeanStrip<256>;  // places do not depend on head_dim
+  for (int d = 0; d < head_dim; ++d) {
+    Half half;
+    std::memcpy(&half, strip + Strip::place(d), 2);
+    mean[d] = to_float(half) / Strip::gain(d);
+  }
+}
+
 inline void reference_rope(double* x, double position, double base, int rotary_dim, int pairs) {
   for (int i = 0; i < rotary_dim / 2 && pairs != LMKIT_ROPE_NONE; ++i) {
     const double angle = position * std::pow(base, -2.0 * i / rotary_dim), c = std::cos(angle), s = std::sin(angle);

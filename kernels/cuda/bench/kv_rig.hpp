@@ -21,6 +21,7 @@ struct RigShape {
   int query_heads = 8, kv_heads = 2, group_size = 4, group_offset = 0, head_dim = 128;
   bool is_bf16 = true, hadamard = false;
   int block_tokens = 64;
+  bool centred = false;
 };
 
 inline KvShape kv_shape(const RigShape& s) {
@@ -33,7 +34,7 @@ class KvRig {
   // max_lengths: tokens each sequence may come to hold
   KvRig(const RigShape& shape, std::span<const KvKernels* const> kernels, std::vector<int> max_lengths, int max_tokens, std::uint64_t seed,
         bool shuffle = true)
-      : shape(shape), kv(kv_shape(shape), kernels, shape.hadamard), lengths(max_lengths.size(), 0) {
+      : shape(shape), kv(kv_shape(shape), kernels, {shape.hadamard, shape.centred}), lengths(max_lengths.size(), 0) {
     int blocks = 3;  // that belong to nobody
     for (int length : max_lengths) {
       table_stride = std::max<std::int64_t>(table_stride, (length + shape.block_tokens - 1) / shape.block_tokens + 1);
@@ -84,13 +85,27 @@ class KvRig {
   void read(const std::vector<std::byte>& bytes, int s, int head, TokenReader reader, std::vector<float>& k, std::vector<float>& v) const {
     k.resize(static_cast<std::size_t>(lengths[s]) * shape.head_dim);
     v.resize(k.size());
-    const std::int64_t tile_bytes = kv.block_bytes() / shape.kv_heads / (shape.block_tokens / 16);
-    for (int t = 0; t < lengths[s]; ++t) {
-      const int slot = t % shape.block_tokens, block = table[s * table_stride + t / shape.block_tokens];
-      const std::byte* tile = bytes.data() + block * block_stride + layer_offset + (std::int64_t{head} * (shape.block_tokens / 16) + slot / 16) * tile_bytes;
-      reader(tile, slot % 16, k.data() + static_cast<std::size_t>(t) * shape.head_dim, v.data() + static_cast<std::size_t>(t) * shape.head_dim);
-    }
+    const auto part = [&](int index) { return bytes.data() + table[s * table_stride + index] * block_stride + layer_offset + head * head_bytes(); };
+    for (int t = 0; t < lengths[s]; ++t)
+      read_token(part(t / shape.block_tokens), t < shape.block_tokens ? nullptr : part(t / shape.block_tokens - 1), t % shape.block_tokens, reader,
+                 k.data() + static_cast<std::size_t>(t) * shape.head_dim, v.data() + static_cast<std::size_t>(t) * shape.head_dim);
   }
+
+  // One token of a head's part of a block; before: that of the block before, or null.
+  void read_token(const std::byte* part, const std::byte* before, int slot, TokenReader reader, float* k, float* v) const {
+    reader(part + slot / 16 * ((head_bytes() - mean_bytes()) / (shape.block_tokens / 16)), slot % 16, k, v);
+    if (!shape.centred || !before) return;
+    const auto mean = mean_of(before);
+    for (int d = 0; d < shape.head_dim; ++d) k[d] += mean[d];
+  }
+  // (head_dim) the mean of a head's part of a block
+  std::vector<float> mean_of(const std::byte* part) const {
+    std::vector<float> mean(shape.head_dim);
+    read_mean(part + head_bytes() - mean_bytes(), shape.head_dim, mean.data());
+    return mean;
+  }
+  std::int64_t head_bytes() const { return kv.block_bytes() / shape.kv_heads; }
+  std::int64_t mean_bytes() const { return shape.centred ? (2 * shape.head_dim + 63) / 64 * 64 : 0; }
 
   RigShape shape;
   CudaKv kv;

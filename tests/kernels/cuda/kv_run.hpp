@@ -76,6 +76,8 @@ struct Knobs {
   double soft_cap = 0;
   int window = 0;
   int block_tokens = 64;
+  bool centred = false;
+  double common = 0;  // how large a part is that all keys of a head share
 };
 
 inline constexpr double rope_base = 10000;
@@ -104,10 +106,13 @@ struct Run {
       : c(c),
         knobs(knobs),
         random(seed),
-        rig({knobs.query_heads, knobs.kv_heads, knobs.group_size, knobs.group_offset, c.head_dim, c.is_bf16, knobs.hadamard, knobs.block_tokens},
+        rig({knobs.query_heads, knobs.kv_heads, knobs.group_size, knobs.group_offset, c.head_dim, c.is_bf16, knobs.hadamard, knobs.block_tokens, knobs.centred},
             c.kernels, max_lengths, max_tokens, seed),
         rotary_dim(knobs.rotary_dim ? knobs.rotary_dim : c.head_dim),
-        table(rope_table(*std::ranges::max_element(max_lengths), rotary_dim)) {}
+        table(rope_table(*std::ranges::max_element(max_lengths), rotary_dim)),
+        common(knobs.kv_heads * c.head_dim) {
+    for (double& x : common) x = std::normal_distribution<double>(0, 1)(this->random) * knobs.common;
+  }
 
   struct Outcome {
     double q_error, k_error, v_error, out_error;
@@ -120,6 +125,14 @@ struct Run {
     q_before = random_activations(q_count, c.is_bf16, 1.5, random);
     k = random_activations(kv_count, c.is_bf16, 1.0, random);
     v = random_activations(kv_count, c.is_bf16, 1.0, random);
+    for (std::size_t n = 0; n < kv_count && knobs.common > 0; ++n)
+      if (const std::size_t at = n % kv_stride(); at < common.size())
+        k[n] = activation_bits(static_cast<float>(activation(k[n], c.is_bf16) + common[at]), c.is_bf16);
+    append_given();
+  }
+
+  // Appends q_before, k and v.
+  void append_given() {
     q_device = DeviceArray<std::uint16_t>(q_before);
     k_device = DeviceArray<std::uint16_t>(k);
     v_device = DeviceArray<std::uint16_t>(v);
@@ -217,6 +230,7 @@ struct Run {
   KvRig rig;
   int rotary_dim;
   DeviceArray<float> table;
+  std::vector<double> common;  // (kv_heads, head_dim)
   std::vector<std::uint16_t> q_before, k, v;
   DeviceArray<std::uint16_t> q_device, k_device, v_device, out_device;
   DeviceStream stream;

@@ -36,17 +36,21 @@ TEST_CASE("A plugin's table runs the kernels of its codec") {
   struct Pair {
     const char* plugin;
     Case c;
-    bool hadamard;
+    bool hadamard, centred;
+    std::vector<lmkit_setting> settings;
   };
-  const Pair pairs[] = {{"kv-int8", case_of<AffineCodec<8, 128, false>, 128>("int8", affine_kv_kernels<8, false>(), 0.012), false},
-                        {"kv-int4", case_of<AffineCodec<4, 64, false>, 64>("int4", affine_kv_kernels<4, false>(), 0.14), true}};
+  const Case int4 = case_of<AffineCodec<4, 64, false>, 64>("int4", affine_kv_kernels<4, false>(), 0.14);
+  const Pair pairs[] = {{"kv-int8", case_of<AffineCodec<8, 128, false>, 128>("int8", affine_kv_kernels<8, false>(), 0.012), false, false, {}},
+                        {"kv-int8", case_of<AffineCodec<8, 64, true>, 64>("int8, scale only", affine_kv_kernels<8, true>(), 0.012), false, false, {{"zero-point", "false"}}},
+                        {"kv-int4", int4, true, true, {}},
+                        {"kv-int4", int4, false, false, {{"rotation", "none"}, {"centre", "none"}}}};
   for (const Pair& pair : pairs) {
     const lmkit_kv* table = kv_table_of(pair.plugin);
-    Run run(pair.c, {.hadamard = pair.hadamard}, {300, 70, 65}, 400, seed);
+    Run run(pair.c, {.hadamard = pair.hadamard, .centred = pair.centred}, {300, 70, 65}, 400, seed);
     const lmkit_kv_shape shape = kv_shape(run.rig.shape);
     void* self = nullptr;
     INFO(pair.plugin << ": " << reason);
-    REQUIRE(table->create(&test_host, &shape, nullptr, 0, &self) == LMKIT_OK);
+    REQUIRE(table->create(&test_host, &shape, pair.settings.data(), static_cast<int>(pair.settings.size()), &self) == LMKIT_OK);
     CHECK(table->block_bytes(self) == run.rig.kv.block_bytes());
     const KvLimits limits{sizeof(KvLimits), 400, 3, 300, 0};
     CHECK(table->workspace_bytes(self, &limits) == run.rig.kv.workspace_bytes(limits));

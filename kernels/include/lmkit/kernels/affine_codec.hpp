@@ -31,6 +31,7 @@ struct AffineCodec {
   static constexpr int code_bytes = Group * Bits / 8;
   static constexpr float top = (1 << Bits) - 1;         // greatest code
   static constexpr float middle = 1 << (Bits - 1);      // code of 0 when symmetric
+  static constexpr int rounds = Bits < 8 ? 6 : 0;       // of least squares
 
   struct SymmetricPacked {
     std::uint8_t codes[code_bytes];
@@ -45,8 +46,7 @@ struct AffineCodec {
   LMKIT_HD Packed encode(const Vec<float, Group>& x) const noexcept {
     Line line = first_guess(x);
     Line best = line;
-    if constexpr (Bits < 8) {
-      constexpr int rounds = 6;
+    if constexpr (rounds > 0) {
       float least = 0.f;
       for (int round = 0; round < rounds; ++round) {
         const Fit fitted = fit(x, line);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// AffineCodec::encode by a warp: the same guesses, least-squares fits and choice as ../affine_codec.hpp explains, with a
+// AffineCodec::encode by a warp: the same guess, rounds of least squares and choice as ../affine_codec.hpp explains, with a
 // group's values spread over the lanes. A group of 128 takes one thread 35 us at 4 bits, longer than attention at batch 1.
 #pragma once
 
@@ -30,7 +30,6 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
     float scale, bias;
   };
   struct Fit {
-    Line line;
     float error;
     Line better;
   };
@@ -46,9 +45,9 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
   __device__ static float inverse_of(const Line& line) { return line.scale == 0.f ? 0.f : 1.f / line.scale; }
   __device__ static float coded(float v, const Line& line, float inverse) { return floorf(fminf(fmaxf((v - line.bias) * inverse + 0.5f, 0.f), top)); }
 
-  __device__ Line guess(float low, float high, float range) const {
-    if constexpr (symmetric) return line_of(range * (-low > high ? low : high) / -middle, 0.f);
-    else return line_of(range * (high - low) / top, low + 0.5f * (1.f - range) * (high - low));
+  __device__ static Line first_guess(float low, float high) {
+    if constexpr (symmetric) return line_of((-low > high ? low : high) / -middle, 0.f);
+    else return line_of((high - low) / top, low);
   }
 
   __device__ Fit fit(const Line& line) const {
@@ -63,13 +62,13 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
     if (!active) c1 = c2 = x1 = cx = error = 0.f;
     c2 = sum_over_warp(c2), cx = sum_over_warp(cx), error = sum_over_warp(error);
     if constexpr (symmetric) {
-      return {line, error, c2 > 0.f ? line_of(cx / c2, 0.f) : line};
+      return {error, c2 > 0.f ? line_of(cx / c2, 0.f) : line};
     } else {
       c1 = sum_over_warp(c1), x1 = sum_over_warp(x1);
       const float spread = group * c2 - c1 * c1;
-      if (!(spread > 0.f)) return {line, error, line};
+      if (!(spread > 0.f)) return {error, line};
       const float scale = (group * cx - c1 * x1) / spread;
-      return {line, error, line_of(scale, (x1 - scale * c1) / group)};
+      return {error, line_of(scale, (x1 - scale * c1) / group)};
     }
   }
 
@@ -84,19 +83,17 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
     }
     low = -max_over_warp(-low);
     high = max_over_warp(high);
-    Line line = guess(low, high, 1.f);
-    if constexpr (bits < 8) {
-      Fit best = fit(line);
-      const Fit first = best;
-      for (const float range : {1.f, 0.92f, 0.84f}) {
-        Fit trial = range == 1.f ? first : fit(guess(low, high, range));
-        for (int round = 0; round < 2; ++round) {
-          if (trial.error < best.error) best = trial;
-          trial = fit(trial.better);
-        }
-        if (trial.error < best.error) best = trial;
+    Line line = first_guess(low, high);
+    constexpr int rounds = AffineCodec<bits, group, symmetric>::rounds;
+    if constexpr (rounds > 0) {
+      Line best = line;
+      float least = 0.f;
+      for (int round = 0; round < rounds; ++round) {
+        const Fit fitted = fit(line);
+        if (round == 0 || fitted.error < least) least = fitted.error, best = line;
+        line = fitted.better;
       }
-      line = best.line;
+      line = best;
     }
     const float inverse = inverse_of(line);
     if (active) {

@@ -6,9 +6,10 @@
 //     kv_tile.cuh      what a page holds            kv_append.cuh   RoPE, rotation, encode, page write
 //     kv_fragment.cuh  pages to tensor cores        kv_decode.cuh   one new token a sequence; kv_split, kv_line, kv_merge
 //     kv_view.cuh      a launch's pages and heads   kv_prefill.cuh  chunks of new tokens
+//     kv_centre.cuh    keys without their mean
 //
-// Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Slots that hold no token
-// may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
+// Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Pages do not depend on how a
+// prompt is cut into chunks, nor on the batch. Slots that hold no token may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
 //
 // On sm_90 attend's first blocks start before the launch right before it (append, as a rule) is done, and read the step's
 // arrays, not queries or pages: query_starts, kv_lengths and block_tables must have been written by an earlier one.
@@ -41,6 +42,7 @@ struct KvKernels {
   int head_dim;
   int dtype;       // of the activations; -1: fp16 and bf16
   int tile_bytes;  // 16 tokens of one key/value head
+  int mean_bytes;  // of a head's part of a block where keys are centred; 0: they cannot be
   // Decode's warps on the current device for groups of this size, and how many queries an item has. [load-time]
   int (*prepare)(int group_size, DecodeWorkspace& decode) noexcept;
   int (*append)(const KvView& view, const KvAppend& args, void* stream) noexcept;
@@ -51,10 +53,16 @@ struct KvKernels {
 
 class CudaKv {
  public:
-  // Serves the current device. Throws Error if the shape is not among the kernels', or the device cannot run them.
-  CudaKv(const KvShape& shape, std::span<const KvKernels* const> kernels, bool hadamard = false);
+  struct Options {
+    bool hadamard = false;  // q, k and v are rotated before they are stored
+    bool centred = false;   // keys are stored as differences from the mean key of the block before
+  };
 
-  std::int64_t block_bytes() const noexcept { return std::int64_t{view_.kv_heads} * (view_.block_tokens / 16) * kernels_->tile_bytes; }
+  // Serves the current device. Throws Error if the shape is not among the kernels', or the device cannot run them.
+  CudaKv(const KvShape& shape, std::span<const KvKernels* const> kernels, Options options);
+  CudaKv(const KvShape& shape, std::span<const KvKernels* const> kernels) : CudaKv(shape, kernels, Options{}) {}
+
+  std::int64_t block_bytes() const noexcept { return view_.kv_heads * view_.head_bytes; }
 
   std::int64_t workspace_bytes(const KvLimits& limits) const noexcept {
     const std::int64_t items = std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles;
@@ -105,7 +113,7 @@ class CudaKv {
   DecodeWorkspace decode_{};
 };
 
-inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> kernels, bool hadamard) {
+inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> kernels, Options options) {
   using std::to_string;
   const auto require = [](bool holds, std::string found, std::string expected) {
     if (!holds) throw Error(ErrorKind::plugin, std::move(found), std::move(expected));
@@ -126,6 +134,7 @@ inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> ke
     dims += (dims.empty() ? "" : ", ") + to_string(candidate->head_dim);
   }
   require(kernels_ != nullptr, "head_dim " + to_string(shape.head_dim), dims);
+  require(!options.centred || kernels_->mean_bytes > 0, "centred keys", "keys as they are for this codec");
   if (const int error = kernels_->prepare(shape.group_size, decode_))
     throw Error(ErrorKind::device, std::string("the GPU cannot run this build's kernels: ") + kernels_->describe(error),
                 "a driver and a GPU that the build was made for", "--device cpu, or a build with this GPU in LMKIT_CUDA_ARCHS");
@@ -136,7 +145,9 @@ inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> ke
   view_.group_offset = shape.group_offset;
   view_.block_tokens = shape.block_tokens;
   view_.is_bf16 = shape.dtype == LMKIT_BF16;
-  view_.hadamard = hadamard;
+  view_.hadamard = options.hadamard;
+  view_.centred = options.centred;
+  view_.head_bytes = std::int64_t{shape.block_tokens / 16} * kernels_->tile_bytes + (options.centred ? kernels_->mean_bytes : 0);
 }
 
 static_assert(KvBackend<CudaKv>);

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// append: rotates q and k by position, optionally turns q, k and v by a Hadamard matrix, encodes k and v and writes them
-// to their pages, in one launch. Moves (2 query_heads + 2 kv_heads) head_dim activations and the page bytes a token.
+// append: rotates q and k by position, optionally turns q, k and v by a Hadamard matrix and centres k, encodes k and v and
+// writes them to their pages, in one launch. Moves (2 query_heads + 2 kv_heads) head_dim activations and the page bytes a token.
 //
 // A warp takes one row, a head of q, k or v of one token, through all of it in shared memory. A group of values is encoded
 // by one lane, because a codec sees whole groups, or by the warp where WarpEncoder knows how.
+//
+// Centred keys need the whole mean of the block before. A sequence's only new token finds it in the page, and joins its own
+// block's mean. Of chunks a launch before this one, mean_kernel, brings the means of all their blocks up to date; it reads
+// the keys once more.
 #pragma once
 
 #include <lmkit/kernels/cuda/affine_warp.cuh>
 #include <lmkit/kernels/cuda/hadamard.cuh>
-#include <lmkit/kernels/cuda/kv_tile.cuh>
+#include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_view.cuh>
 
 namespace lmkit::kernels::cuda {
@@ -22,9 +26,12 @@ struct AppendParams {
   std::int64_t q_stride, kv_stride;
   std::int32_t rope_pairs, rotary_dim;
   const float2* rope_table;  // (max_context, rotary_dim / 2)
+  std::int32_t tokens;
+  bool means_are_ready;      // of chunks
 };
 
 inline constexpr int append_rows = 8;
+inline constexpr int mean_stretch = 64;  // tokens of the step whose blocks' means a block of mean_kernel's threads takes
 
 __device__ __forceinline__ void load_row(const std::uint16_t* source, float* x, int head_dim, bool is_bf16, int lane) {
   for (int d = 4 * lane; d < head_dim; d += 4 * warp_size) {
@@ -47,9 +54,25 @@ __device__ __forceinline__ void rope_warp(float* x, const float2* angles, int ro
   for (int i = lane; i < rotary_dim / 2; i += warp_size) {
     const float2 angle = angles[i];
     const float a = x[i * step], b = x[i * step + partner];
-    x[i * step] = a * angle.x - b * angle.y;
-    x[i * step + partner] = a * angle.y + b * angle.x;
+    x[i * step] = fmaf(a, angle.x, -__fmul_rn(b, angle.y));  // the same bits in every kernel
+    x[i * step + partner] = fmaf(a, angle.y, __fmul_rn(b, angle.x));
   }
+}
+
+// Loads a head and turns it: x as it is stored, before it is centred.
+template <int head_dim>
+__device__ __forceinline__ void load_turned(const AppendParams& p, const std::uint16_t* source, bool rotates, int position, float* x, int lane) {
+  load_row(source, x, head_dim, p.view.is_bf16, lane);
+  __syncwarp();
+  if (rotates && p.rope_pairs != LMKIT_ROPE_NONE) {
+    rope_warp(x, p.rope_table + static_cast<std::int64_t>(position) * (p.rotary_dim / 2), p.rotary_dim, p.rope_pairs, lane);
+    __syncwarp();
+  }
+  if (p.view.hadamard) hadamard_warp<head_dim>(x, lane);
+}
+
+__device__ __forceinline__ int position_of(const KvView& view, int token, int sequence) {
+  return view.kv_lengths[sequence] - view.query_starts[sequence + 1] + token;
 }
 
 // Encodes a row by groups; packed: (groups) in shared memory.
@@ -100,6 +123,20 @@ __device__ __forceinline__ void write_row(std::byte* tile, int part, int t, cons
   }
 }
 
+// Key x joins the mean of its block, if it does so here; then the mean of the block before is taken off it.
+template <int head_dim>
+__device__ __forceinline__ void centre_key(const KvView& view, int sequence, int head, int position, bool joins, float* x, int lane) {
+  using Mean = Centre<head_dim>;
+  const int index = position / view.block_tokens, slot = position % view.block_tokens;
+  std::byte* own = view.mean(view.block(sequence, index), head, Mean::bytes);
+  const std::byte* before = view.mean(view.block(sequence, max(index - 1, 0)), head, Mean::bytes);
+  for (int d = lane; d < head_dim; d += warp_size) {
+    if (joins) Mean::put(own, d, Mean::next(slot > 0 ? Mean::get(own, d) : 0.f, x[d], slot));
+    if (index > 0) x[d] -= Mean::get(before, d);
+  }
+  __syncwarp();
+}
+
 // Grid: (tokens, rows / append_rows)
 template <class Codec, int head_dim>
 __global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const AppendParams p) {
@@ -108,32 +145,82 @@ __global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const Ap
   __shared__ typename Codec::Packed codes[append_rows][Tile::plain ? 1 : Tile::groups];
   const KvView& view = p.view;
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  const int token = blockIdx.x, row = blockIdx.y * append_rows + warp;
+  const int row = blockIdx.y * append_rows + warp;
   const int first_k = view.query_heads, first_v = first_k + view.kv_heads;
   start_dependents();  // decode may look at the step's arrays meanwhile
   if (row >= first_v + view.kv_heads) return;
 
+  int token = blockIdx.x, end = token + 1;
   const int sequence = view.token_sequence[token];
-  const int position = view.kv_lengths[sequence] - view.query_starts[sequence + 1] + token;
-  std::uint16_t* q = p.q + token * p.q_stride + row * head_dim;
-  const std::uint16_t* source = row < first_k   ? q
-                                : row < first_v ? p.k + token * p.kv_stride + (row - first_k) * head_dim
-                                                : p.v + token * p.kv_stride + (row - first_v) * head_dim;
   float* x = rows[warp];
-  load_row(source, x, head_dim, view.is_bf16, lane);
-  __syncwarp();
-  if (row < first_v && p.rope_pairs != LMKIT_ROPE_NONE) {
-    rope_warp(x, p.rope_table + static_cast<std::int64_t>(position) * (p.rotary_dim / 2), p.rotary_dim, p.rope_pairs, lane);
+  if (row < first_k) {
+    std::uint16_t* q = p.q + token * p.q_stride + row * head_dim;
+    load_turned<head_dim>(p, q, true, position_of(view, token, sequence), x, lane);
+    return store_row(x, q, head_dim, view.is_bf16, lane);
+  }
+  const int part = row >= first_v, head = row - (part ? first_v : first_k);
+  const std::uint16_t* source = (part ? p.v : p.k) + head * head_dim;
+  bool joins = false;  // keys join their mean here
+  if constexpr (Tile::may_centre) {
+    const bool alone = view.new_tokens(sequence) == 1;
+    joins = alone || !p.means_are_ready;
+    if (view.centred && part == 0 && !alone && joins) {  // a chunk where none was expected: its first token's warp takes it all, in order
+      if (token != view.query_starts[sequence]) return;
+      end = view.query_starts[sequence + 1];
+    }
+  }
+  for (; token < end; ++token) {
+    const int position = position_of(view, token, sequence), slot = position % view.block_tokens;
+    load_turned<head_dim>(p, source + token * p.kv_stride, part == 0, position, x, lane);
+    if constexpr (Tile::may_centre)
+      if (view.centred && part == 0) centre_key<head_dim>(view, sequence, head, position, joins, x, lane);
+    if constexpr (!Tile::plain) encode_row<Codec, head_dim>(x, codes[warp], lane);
+    std::byte* tile = view.tile(view.block(sequence, position / view.block_tokens), head, slot / tile_tokens, Tile::bytes);
+    write_row<Codec, head_dim>(tile, part, slot % tile_tokens, x, codes[warp], view.is_bf16, lane);
     __syncwarp();
   }
-  if (view.hadamard) hadamard_warp<head_dim>(x, lane);
-  if (row < first_k) return store_row(x, q, head_dim, view.is_bf16, lane);
+}
 
-  if constexpr (!Tile::plain) encode_row<Codec, head_dim>(x, codes[warp], lane);
-  const int part = row >= first_v, slot = position % view.block_tokens;
-  const int block = view.block_tables[sequence * view.block_table_stride + position / view.block_tokens];
-  std::byte* tile = view.tile(block, row - (part ? first_v : first_k), slot / tile_tokens, Tile::bytes);
-  write_row<Codec, head_dim>(tile, part, slot % tile_tokens, x, codes[warp], view.is_bf16, lane);
+// Brings the means of the blocks that chunks write to up to date. Grid: (step tokens / mean_stretch, kv_heads); a block of
+// threads takes the runs of tokens of one block that begin in its stretch.
+template <int head_dim>
+__global__ void __launch_bounds__(append_rows* warp_size) mean_kernel(const AppendParams p) {
+  using Mean = Centre<head_dim>;
+  constexpr int room = 8192 / head_dim;  // keys at a time
+  __shared__ __align__(16) float keys[room][head_dim];
+  __shared__ std::uint32_t opens[mean_stretch / warp_size];  // which tokens of the stretch open a run
+  const KvView& view = p.view;
+  const int thread = threadIdx.x, lane = thread % warp_size, warp = thread / warp_size, head = blockIdx.y, begin = blockIdx.x * mean_stretch;
+  if (thread < mean_stretch) {
+    const int token = begin + thread;
+    bool open = false;
+    if (token < p.tokens) {
+      const int sequence = view.token_sequence[token];
+      const bool first = token == view.query_starts[sequence] || position_of(view, token, sequence) % view.block_tokens == 0;
+      open = first && view.new_tokens(sequence) > 1;
+    }
+    const std::uint32_t some = __ballot_sync(full_warp, open);
+    if (lane == 0) opens[warp] = some;
+  }
+  __syncthreads();
+  for (int part = 0; part < mean_stretch / warp_size; ++part)
+    for (std::uint32_t rest = opens[part]; rest != 0; rest &= rest - 1) {
+      const int first = begin + part * warp_size + __ffs(static_cast<int>(rest)) - 1;
+      const int sequence = view.token_sequence[first], position = position_of(view, first, sequence), slot = position % view.block_tokens;
+      const int count = min(view.query_starts[sequence + 1] - first, view.block_tokens - slot);
+      std::byte* strip = view.mean(view.block(sequence, position / view.block_tokens), head, Mean::bytes);
+      float mean = thread < head_dim && slot > 0 ? Mean::get(strip, thread) : 0.f;
+      for (int base = 0; base < count; base += room) {
+        const int now = min(room, count - base);
+        for (int n = warp; n < now; n += append_rows)
+          load_turned<head_dim>(p, p.k + (first + base + n) * p.kv_stride + head * head_dim, true, position + base + n, keys[n], lane);
+        __syncthreads();
+        if (thread < head_dim)
+          for (int n = 0; n < now; ++n) mean = Mean::next(mean, keys[n][thread], slot + base + n);
+        __syncthreads();
+      }
+      if (thread < head_dim) Mean::put(strip, thread, mean);
+    }
 }
 
 }  // namespace lmkit::kernels::cuda

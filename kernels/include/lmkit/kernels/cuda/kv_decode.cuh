@@ -9,9 +9,11 @@
 // Keys and values come as A operands straight from the page, through a ring of shared-memory stages private to a warp, so
 // there is no barrier between warps. Scale and bias of a token of a folded codec meet its score and its probability:
 //     score_t = key_scale_t (q . code_t) + key_bias_t sum(q)      weight_t = p_t value_scale_t      bias += p_t value_bias_t
+// The mean of centred keys is one more key of a step, whose score goes to all others (kv_centre.cuh).
 // kv_line.cuh brings the pages, kv_merge.cuh adds up the parts of an item that several warps read.
 #pragma once
 
+#include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
 #include <lmkit/kernels/cuda/kv_line.cuh>
 
@@ -28,7 +30,8 @@ struct DecodeShape {
   // three such stages beat 12 and 16 warps with fewer or smaller ones: fewer parts to merge at the same bytes in flight.
   static constexpr int tiles = Stored::bytes <= 2560 ? 4 : Stored::bytes <= 5120 ? 2 : 1;
   static constexpr int step_tokens = tiles * tile_tokens;
-  static constexpr int stage_bytes = tiles * Stored::bytes;
+  static constexpr int step_bytes = tiles * Stored::bytes;
+  static constexpr int stage_bytes = step_bytes + Stored::mean_bytes;
   static constexpr int stages = 3;
   // a packed codec is expanded to 16 bits for one step
   static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
@@ -136,18 +139,36 @@ struct DecodeItem {
     }
   }
 
-  // Adds the tokens of one step: `tiles` tiles in shared memory, of which tokens [low, high) are visible.
-  __device__ __forceinline__ void add(const DecodeParams& p, const std::byte* stage, int low, int high, int lane) {
+  // What the mean that keys were stored without adds to every score. C fragment of equal rows.
+  __device__ __forceinline__ void mean_scores(const std::byte* mean, int lane, float (&centre)[tiles_of_8][2]) const {
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n) {
+      float even[4] = {}, odd[4] = {};
+#pragma unroll
+      for (int k = 0; k < depth; ++k) {
+        const Words<2> m = Centre<head_dim>::fragment(mean, k, lane);
+        mma<T>(k % 2 ? odd : even, m.at[0], m.at[0], m.at[1], m.at[1], q[n][k][0], q[n][k][1]);
+      }
+      for (int c = 0; c < 2; ++c) centre[n][c] = (even[c] + odd[c]) * (logit_scale / Un::even_unit);
+    }
+  }
+
+  // Adds the tokens of one step: `tiles` tiles in shared memory, of which tokens [low, high) are visible. mean: or null
+  __device__ __forceinline__ void add(const DecodeParams& p, const std::byte* stage, const std::byte* mean, int low, int high, int lane) {
     const int g = lane / 4;
-    float s[tiles][tiles_of_8][4];
+    float s[tiles][tiles_of_8][4], centre[tiles_of_8][2] = {};
 #pragma unroll
     for (int t = 0; t < tiles; ++t) scores(stage + t * Tile::bytes, lane, s[t]);
+    if constexpr (Stored::may_centre)
+      if (mean) mean_scores(mean, lane, centre);
 
     if (p.soft_cap > 0.f) {
 #pragma unroll
       for (int t = 0; t < tiles; ++t)
         for (int n = 0; n < tiles_of_8; ++n)
-          for (int c = 0; c < 4; ++c) s[t][n][c] = tanh_exp2(s[t][n][c]) * (p.soft_cap * 1.44269504f);
+          for (int c = 0; c < 4; ++c) s[t][n][c] = tanh_exp2(s[t][n][c] + centre[n][c % 2]) * (p.soft_cap * 1.44269504f);
+      for (int n = 0; n < tiles_of_8; ++n)
+        for (int c = 0; c < 2; ++c) centre[n][c] = 0.f;
     }
     if (low > 0 || high < tiles * tile_tokens) {
 #pragma unroll
@@ -158,23 +179,23 @@ struct DecodeItem {
             if (token < low || token >= high) s[t][n][c] = -INFINITY;
           }
     }
-    softmax(s);
+    softmax(s, centre);
 #pragma unroll
     for (int t = 0; t < tiles; ++t) add_values(stage + t * Tile::bytes, lane, s[t]);
   }
 
-  // Turns scores into probabilities relative to the running maximum.
-  __device__ __forceinline__ void softmax(float (&s)[tiles][tiles_of_8][4]) {
+  // Turns scores, to which centre is still to be added, into probabilities relative to the running maximum.
+  __device__ __forceinline__ void softmax(float (&s)[tiles][tiles_of_8][4], const float (&centre)[tiles_of_8][2]) {
     float larger[tiles_of_8][2];
     bool grows = false;
 #pragma unroll
     for (int n = 0; n < tiles_of_8; ++n)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        float x = maximum[n][c];
+        float x = -INFINITY;
 #pragma unroll
         for (int t = 0; t < tiles; ++t) x = fmaxf(x, fmaxf(s[t][n][c], s[t][n][c + 2]));
-        larger[n][c] = max_over_rows(x);
+        larger[n][c] = fmaxf(max_over_rows(x) + centre[n][c], maximum[n][c]);
         grows |= larger[n][c] > maximum[n][c];
       }
     if (__any_sync(full_warp, grows)) {
@@ -195,7 +216,7 @@ struct DecodeItem {
       for (int n = 0; n < tiles_of_8; ++n)
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
-          s[t][n][c] = exp2_approx(s[t][n][c] - maximum[n][c % 2]);
+          s[t][n][c] = exp2_approx(s[t][n][c] - (maximum[n][c % 2] - centre[n][c % 2]));
           sum[n][c % 2] += s[t][n][c];
         }
   }
@@ -320,7 +341,8 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
         clear_tail<Stored>(stage, Shape::tiles, length - token, lane, warp_size);
         __syncwarp();
       }
-      item.add(p, stage, low - token, length - token, lane);
+      const bool has_mean = Stored::may_centre && p.view.centred && token >= p.view.block_tokens;
+      item.add(p, stage, has_mean ? stage + Shape::step_bytes : nullptr, low - token, length - token, lane);
       if constexpr (Stored::kind == TileKind::packed) __syncwarp();
     }
     const bool starts_item = place.step == 0, ends_item = place.step + steps == place.steps;

@@ -86,6 +86,8 @@ struct KvLaunches {
     else error = prepare_decode<1>(decode);
     if (error) return error;
     if ((error = share_cut(merge_kernel<head_dim>)) || (error = share_cut(append_kernel<Codec, head_dim>))) return error;
+    if constexpr (Tile::may_centre)
+      if ((error = share_cut(mean_kernel<head_dim>))) return error;
     decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
     return allow_shared(prefill_kernel<Codec, head_dim, T>, PrefillShape<Codec, head_dim>::shared_bytes);
   }
@@ -101,9 +103,16 @@ struct KvLaunches {
     p.rope_pairs = args.rope_pairs;
     p.rotary_dim = args.rotary_dim;
     p.rope_table = reinterpret_cast<const float2*>(args.rope_table);
+    p.tokens = args.tokens;
+    const auto on = static_cast<cudaStream_t>(stream);
+    if constexpr (Tile::may_centre) {
+      p.means_are_ready = view.centred && args.tokens > view.sequences;  // else every sequence has one new token, as a rule
+      const dim3 grid((args.tokens + mean_stretch - 1) / mean_stretch, view.kv_heads);
+      if (p.means_are_ready) mean_kernel<head_dim><<<grid, append_rows * warp_size, 0, on>>>(p);
+    }
     const int rows = view.query_heads + 2 * view.kv_heads;
     const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
-    append_kernel<Codec, head_dim><<<grid, append_rows * warp_size, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    append_kernel<Codec, head_dim><<<grid, append_rows * warp_size, 0, on>>>(p);
     return cudaGetLastError();
   }
 
@@ -185,6 +194,7 @@ template <class Codec, int head_dim, class T = __half>
 inline constexpr KvKernels kv_kernels = {head_dim,
                                          KvTile<Codec, head_dim>::folded ? -1 : dtype_of<T>,
                                          KvTile<Codec, head_dim>::bytes,
+                                         KvTile<Codec, head_dim>::mean_bytes,
                                          KvLaunches<Codec, head_dim, T>::prepare,
                                          KvLaunches<Codec, head_dim, T>::append,
                                          KvLaunches<Codec, head_dim, T>::attend,

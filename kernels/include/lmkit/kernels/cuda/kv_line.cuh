@@ -92,10 +92,12 @@ struct StepLoader {
   const std::int32_t* table = nullptr;   // of the item's sequence
   int pages = 0;
   std::int64_t head_at = 0;              // bytes from a block to the item's head
+  const std::byte* mean = nullptr;       // this lane's 16 bytes of the mean of the page before, if there is one
 
+  // From the page before this one on, whose mean is wanted.
   __device__ __forceinline__ void load_page_ids() {
-    window_page = page;
-    page_ids = page + lane < pages ? table[page + lane] : 0;
+    window_page = max(page - 1, 0);
+    page_ids = window_page + lane < pages ? table[window_page + lane] : 0;
   }
   __device__ __forceinline__ void next_page() {
     const int page_steps = p.view.block_tokens / Shape::step_tokens;
@@ -106,7 +108,7 @@ struct StepLoader {
       const int step = first_step(length, p.window, Shape::step_tokens) + place.step;
       table = p.view.block_tables + place.sequence * p.view.block_table_stride;
       pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
-      head_at = std::int64_t{place.item / p.query_tiles} * (p.view.block_tokens / tile_tokens) * Shape::Stored::bytes;
+      head_at = place.item / p.query_tiles * p.view.head_bytes;
       item_left = min(place.steps - place.step, end - at);
       page = step / page_steps;
       skip = step % page_steps;
@@ -115,7 +117,12 @@ struct StepLoader {
       load_page_ids();
     }
     const int block = __shfl_sync(full_warp, page_ids, page - window_page);
-    source = p.view.pages + block * p.view.block_stride + head_at + skip * Shape::stage_bytes + 16 * lane;
+    source = p.view.pages + block * p.view.block_stride + head_at + skip * Shape::step_bytes + 16 * lane;
+    if constexpr (Shape::Stored::may_centre) {
+      const int before = __shfl_sync(full_warp, page_ids, max(page - 1, 0) - window_page);
+      const bool has_mean = p.view.centred && page > 0 && 16 * lane < Shape::Stored::Mean::copied;
+      mean = has_mean ? p.view.pages + before * p.view.block_stride + head_at + p.view.head_bytes - Shape::Stored::mean_bytes + 16 * lane : nullptr;
+    }
     left = min(page_steps - skip, item_left);
     item_left -= left;
   }
@@ -124,9 +131,10 @@ struct StepLoader {
     if (at < end) {
       if (left == 0) next_page();
 #pragma unroll
-      for (int n = 0; n < Shape::stage_bytes; n += 16 * warp_size)
-        if (n + 16 * warp_size <= Shape::stage_bytes || n + 16 * lane < Shape::stage_bytes) copy16_async(stage + n + 16 * lane, source + n);
-      source += Shape::stage_bytes;
+      for (int n = 0; n < Shape::step_bytes; n += 16 * warp_size)
+        if (n + 16 * warp_size <= Shape::step_bytes || n + 16 * lane < Shape::step_bytes) copy16_async(stage + n + 16 * lane, source + n);
+      if (mean) copy16_async(stage + Shape::step_bytes + 16 * lane, mean);
+      source += Shape::step_bytes;
       --left;
       ++at;
     }

@@ -5,10 +5,12 @@
 //
 // A block takes `rows` query tokens of one head and walks over steps of 64 tokens (FlashAttention-2, arXiv:2307.08691).
 // A warp owns 16 or 32 of the rows; queries are the A operand, kept in shared memory in fragment order, keys and values
-// the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities.
+// the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities; what
+// the mean of centred keys adds to a row's scores waits in shared memory for the softmax, as registers are short.
 #pragma once
 
 #include <lmkit/kernels/cuda/hadamard.cuh>
+#include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
 #include <lmkit/kernels/cuda/kv_view.cuh>
 
@@ -36,14 +38,16 @@ struct PrefillShape {
   static constexpr int warp_rows = 16 * row_tiles;
   static constexpr int rows = warps * warp_rows;
   static constexpr int stages = 2;
-  static constexpr int query_bytes = rows * head_dim * 2;
+  static constexpr int warp_bytes = warp_rows * (head_dim * 2 + (Stored::may_centre ? 4 : 0));  // its queries; what means add to their scores
+  static constexpr int query_bytes = warps * warp_bytes;
   // a packed codec is expanded to 16 bits for one stage
   static constexpr int expanded_tile_bytes = Stored::kind == TileKind::packed ? 4 * tile_tokens * head_dim : 0;
   static constexpr int tile_bytes = stages * Stored::bytes + expanded_tile_bytes;
-  static constexpr int tiles = query_bytes + 4 * tile_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
+  static constexpr int tiles = query_bytes + 4 * tile_bytes + stages * Stored::mean_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
   static constexpr int step_tokens = tiles * tile_tokens;
-  static constexpr int stage_bytes = tiles * Stored::bytes;
-  static constexpr int shared_bytes = query_bytes + tiles * tile_bytes;
+  static constexpr int step_bytes = tiles * Stored::bytes;
+  static constexpr int stage_bytes = step_bytes + Stored::mean_bytes;
+  static constexpr int shared_bytes = query_bytes + tiles * tile_bytes + stages * Stored::mean_bytes;
 };
 
 // One warp's rows. Rows g and g + 8 of row tile m are this lane's.
@@ -119,6 +123,34 @@ struct PrefillRows {
       for (int r = 0; r < groups; ++r)
         for (int c = 0; c < 2; ++c) bias[r][m][c] = 0.f;
     }
+    if constexpr (Stored::may_centre)
+      if (lane < Shape::warp_rows) centres()[lane] = 0.f;
+  }
+
+  // (warp_rows) behind the queries: what the mean that a step's keys were stored without adds to a row's scores
+  __device__ __forceinline__ float* centres() const { return reinterpret_cast<float*>(q + row_tiles * depth * warp_size); }
+
+  __device__ __forceinline__ void find_centres(const std::byte* mean, int lane) const {
+#pragma unroll 1
+    for (int m = 0; m < row_tiles; ++m) {
+      float even[4] = {}, odd[4] = {};
+#pragma unroll
+      for (int k = 0; k < depth; ++k) {
+        const uint4 a = q[(m * depth + k) * warp_size + lane];
+        const Words<2> b = Centre<head_dim>::fragment(mean, k, lane);
+        mma<T>(k % 2 ? odd : even, a.x, a.y, a.z, a.w, b.at[0], b.at[1]);
+      }
+      if (lane % 4 == 0) {
+        centres()[m * 16 + lane / 4] = (even[0] + odd[0]) * (logit_scale / Un::even_unit);
+        centres()[m * 16 + lane / 4 + 8] = (even[2] + odd[2]) * (logit_scale / Un::even_unit);
+      }
+    }
+    __syncwarp();
+  }
+  // Of row g + 8 h of row tile m.
+  __device__ __forceinline__ float centre(int m, int h, int lane) const {
+    if constexpr (Stored::may_centre) return centres()[m * 16 + h * 8 + lane / 4];
+    return 0.f;
   }
 
   // s = queries keys^T over one step, scales applied for a folded codec.
@@ -182,8 +214,10 @@ struct PrefillRows {
     return Un::values(words.at + word % Tile::run);
   }
 
-  // Adds the step at token `begin`; position: of the warp's first row.
-  __device__ __forceinline__ void add(const PrefillParams& p, const std::byte* stage, int begin, int position, int lane) {
+  // Adds the step at token `begin`; position: of the warp's first row; mean: or null.
+  __device__ __forceinline__ void add(const PrefillParams& p, const std::byte* stage, const std::byte* mean, int begin, int position, int lane) {
+    if constexpr (Stored::may_centre)
+      if (mean) find_centres(mean, lane);
     Scores s;
     scores(stage, lane, s);
     if (p.soft_cap > 0.f) {
@@ -193,7 +227,7 @@ struct PrefillRows {
         for (int n = 0; n < 2 * tiles; ++n)
 #pragma unroll
           for (int c = 0; c < 4; ++c)
-            s[m][n][c] = tanh_exp2(s[m][n][c] * (Tile::folded ? 1.f : logit_scale)) * (p.soft_cap * 1.44269504f);
+            s[m][n][c] = tanh_exp2(s[m][n][c] * (Tile::folded ? 1.f : logit_scale) + centre(m, c / 2, lane)) * (p.soft_cap * 1.44269504f);
     }
     const bool diagonal = begin + Shape::step_tokens - 1 > position;
     const bool edge = p.window > 0 && begin <= position + Shape::warp_rows - 1 - p.window;
@@ -208,20 +242,22 @@ struct PrefillRows {
             if (token > row || (p.window > 0 && token <= row - p.window)) s[m][n][c] = -INFINITY;
           }
     }
-    softmax(s);
+    softmax(s, p.soft_cap > 0.f, lane);
 #pragma unroll
     for (int t = 0; t < tiles; ++t) add_values(stage + t * Tile::bytes, t, lane, s);
   }
 
-  __device__ __forceinline__ void softmax(Scores& s) {
+  // capped: the scores are complete; else they lack what the mean adds.
+  __device__ __forceinline__ void softmax(Scores& s, bool capped, int lane) {
 #pragma unroll
     for (int m = 0; m < row_tiles; ++m)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float larger = maximum[m][h];
+        const float lacking = capped ? 0.f : centre(m, h, lane);
+        float larger = -INFINITY;
 #pragma unroll
         for (int n = 0; n < 2 * tiles; ++n) larger = fmaxf(larger, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
-        larger = max_over_columns(larger);
+        larger = fmaxf(maximum[m][h], max_over_columns(larger) + lacking);
         if (__any_sync(full_warp, larger > maximum[m][h])) {
           const float shrink = exp2_approx((maximum[m][h] - larger) * score_to_logit);
           maximum[m][h] = larger;
@@ -230,7 +266,7 @@ struct PrefillRows {
           for (int k = 0; k < 2 * depth; ++k) out[m][k][2 * h] *= shrink, out[m][k][2 * h + 1] *= shrink;
           for (int r = 0; r < groups; ++r) bias[r][m][h] *= shrink;
         }
-        const float shift = -larger * score_to_logit;
+        const float shift = (lacking - larger) * score_to_logit;
 #pragma unroll
         for (int n = 0; n < 2 * tiles; ++n)
 #pragma unroll
@@ -342,34 +378,43 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
   const std::int32_t* table = view.block_tables + s * view.block_table_stride;
   std::byte* stages = shared + Shape::query_bytes;
 
-  // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
-  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
-  const auto issue = [&](int step, int block) {
+  // A page holds block_tokens / 64 steps; its id and that of the page before are fetched a step before they are needed.
+  struct Ids {
+    int block, before;
+  };
+  const auto ids_of = [&](int step) {
+    const int page = step * Shape::step_tokens / view.block_tokens;
+    return step < steps ? Ids{table[page], Stored::may_centre ? table[max(page - 1, 0)] : 0} : Ids{};
+  };
+  const auto has_mean = [&](int step) { return Stored::may_centre && view.centred && step * Shape::step_tokens >= view.block_tokens; };
+  const auto issue = [&](int step, Ids ids) {
     if (step < steps) {
       const int tile = step * Shape::step_tokens % view.block_tokens / tile_tokens;
-      const std::byte* source = view.tile(block, kv_head, tile, Stored::bytes);
+      const std::byte* source = view.tile(ids.block, kv_head, tile, Stored::bytes);
       const std::uint32_t target = shared_address(stages + (step - begin) % Shape::stages * Shape::stage_bytes);
 #pragma unroll
-      for (int n = 0; n < Shape::stage_bytes; n += 16 * Shape::threads)
-        if (n + 16 * Shape::threads <= Shape::stage_bytes || n + 16 * thread < Shape::stage_bytes)
+      for (int n = 0; n < Shape::step_bytes; n += 16 * Shape::threads)
+        if (n + 16 * Shape::threads <= Shape::step_bytes || n + 16 * thread < Shape::step_bytes)
           copy16_async(target + n + 16 * thread, source + n + 16 * thread);
+      if (has_mean(step) && 16 * thread < Stored::Mean::copied)
+        copy16_async(target + Shape::step_bytes + 16 * thread, view.mean(ids.before, kv_head, Stored::mean_bytes) + 16 * thread);
     }
     commit_copies();
   };
 
-  issue(begin, block_of(begin));
-  int block = block_of(begin + 1);
+  issue(begin, ids_of(begin));
+  Ids ids = ids_of(begin + 1);
   const std::int64_t start = view.query_starts[s];
   const int warp_row = first_row + warp * Shape::warp_rows, warp_position = position + warp * Shape::warp_rows;
   Rows rows;
-  rows.q = reinterpret_cast<uint4*>(shared + warp * Shape::warp_rows * head_dim * 2);
+  rows.q = reinterpret_cast<uint4*>(shared + warp * Shape::warp_bytes);
   rows.begin(p, p.q + start * p.q_stride + head * head_dim, warp_row, tokens, lane);
 
   for (int step = begin; step < steps; ++step) {
     wait_copies<0>();
     __syncthreads();
-    issue(step + 1, block);
-    block = block_of(step + 2);
+    issue(step + 1, ids);
+    ids = ids_of(step + 2);
     const int token = step * Shape::step_tokens;
     std::byte* stage = stages + (step - begin) % Shape::stages * Shape::stage_bytes;
     if constexpr (Stored::kind == TileKind::packed) {
@@ -382,7 +427,7 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
       __syncthreads();
     }
     const int first = p.window > 0 ? warp_position - p.window + 1 : 0, last = warp_position + Shape::warp_rows - 1;
-    if (token <= last && token + Shape::step_tokens > first) rows.add(p, stage, token, warp_position, lane);
+    if (token <= last && token + Shape::step_tokens > first) rows.add(p, stage, has_mean(step) ? stage + Shape::step_bytes : nullptr, token, warp_position, lane);
   }
   rows.end(p, p.out + start * p.out_stride + head * head_dim, warp_row, tokens, lane);
 }

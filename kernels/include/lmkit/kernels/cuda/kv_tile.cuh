@@ -3,7 +3,8 @@
 // KvTile<Codec, head_dim>: how 16 tokens of one key/value head lie in a page, in the order in which a tensor core wants
 // them, so that a lane's share of a fragment is consecutive bytes and nothing is shuffled or transposed on the way.
 //
-//     block part of a layer = (kv_heads, block_tokens / 16) tiles;  tile = keys | values | scales
+//     block part of a layer = (kv_heads) of (block_tokens / 16) tiles, then the mean of the keys if these are centred
+//     tile = keys | values | scales
 //
 // Keys are the A operand of scores^T = keys queries^T (16 tokens x 16 dimensions a fragment), values that of
 // out^T = values^T probabilities^T (16 dimensions x 16 tokens). Read as B operands they serve prefill, where queries are A:
@@ -61,6 +62,16 @@ concept PlainKvCodec = KvCodec<C> && requires { typename C::Element; } && sizeof
 template <class C>
 concept FragmentFoldable = FoldableKvCodec<C> && C::group % 16 == 0;
 
+// The mean of a block's keys where these are centred (kv_centre.cuh): head_dim halves in the order in which a lane's part of a
+// fragment of queries wants them at 4 bits. Odd dimensions are stored 16 times as large, as queries hold them 16 times smaller.
+template <int head_dim>
+struct MeanStrip {
+  static constexpr int copied = 2 * head_dim, bytes = (copied + 63) / 64 * 64;
+  LMKIT_HD static constexpr int place(int d) noexcept { return d / 4 * 8 + d % 2 * 4 + d % 4 / 2 * 2; }  // in bytes
+  LMKIT_HD static constexpr float gain(int d) noexcept { return d % 2 ? 16.f : 1.f; }
+  static constexpr float most = 4094.f;  // a mean is held to what fits a half 16 times as large
+};
+
 enum class TileKind { folded, plain, packed };
 
 // Where an element's bytes are: the word of the fragment run and the byte in it.
@@ -87,6 +98,11 @@ struct KvTile {
     if constexpr (folded) return Codec::symmetric;
     return true;
   }
+
+  // Keys may be stored as differences from the mean of the block before; whether they are is said at run time.
+  static constexpr bool may_centre = folded && bits() == 4;
+  using Mean = MeanStrip<head_dim>;
+  static constexpr int mean_bytes = may_centre ? Mean::bytes : 0;
 
   // Folded and plain: a fragment is `fragment_words` words of a lane; `run` of them are consecutive, read by one load.
   static constexpr int fragment_words = bits() / 4;
