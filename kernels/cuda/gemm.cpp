@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gemm_cache.hpp"
+#include "gemm_few.hpp"
 #include "gemm_library.hpp"
 
 #include <lmkit/base/error.hpp>
@@ -9,6 +10,8 @@
 #include <algorithm>
 #include <deque>
 #include <limits>
+#include <optional>
+#include <span>
 #include <string>
 
 namespace lmkit::kernels::cuda {
@@ -90,15 +93,13 @@ class Stopwatch {
 struct Step {
   std::int64_t tokens;
   GemmChoice choice;
-  cublasLtMatmulAlgo_t algorithm;  // of the library
+  LibraryAlgorithm algorithm;  // of the library
+
+  bool is_own() const noexcept { return choice.source == GemmChoice::Source::own; }
 };
 
 struct Plan {
   Plan(const CublasLt& lt, const GemmShape& shape, bool has_bias) : shape(shape), has_bias(has_bias), library(lt, shape, has_bias) {}
-
-  Status run(const Step& step, const GemmArgs& args, void* workspace, Stream stream) noexcept {
-    return library.run(step.algorithm, args, workspace, stream);
-  }
 
   GemmShape shape;
   bool has_bias;
@@ -118,6 +119,7 @@ std::string device_name() {
 
 struct Gemm::Impl {
   CublasLt lt;
+  FewGemm few;
   GemmCache cache{GemmCache::path_for(device_name(), lt.version())};
   std::deque<Plan> plans;
 
@@ -126,27 +128,45 @@ struct Gemm::Impl {
     return found == plans.end() ? nullptr : &*found;
   }
 
-  // The step of token counts first .. last: as remembered, or the fastest of all that can run.
+  Status run(Plan& plan, const Step& step, const GemmArgs& args, void* workspace, Stream stream) const noexcept {
+    return step.is_own() ? few.run(FewWay::of(step.choice.candidate), plan.shape, args, stream) : plan.library.run(step.algorithm, args, workspace, stream);
+  }
+
+  // Token counts first .. last by that choice, if it can run them all.
+  std::optional<Step> step_of(Plan& plan, GemmChoice choice, std::span<const LibraryAlgorithm> algorithms, std::int64_t first, std::int64_t last) const {
+    if (choice.source == GemmChoice::Source::own) {
+      if (choice.candidate < FewWay::count && few.can_run(FewWay::of(choice.candidate), plan.shape, last)) return Step{last, choice, {}};
+    } else if (choice.candidate < static_cast<int>(algorithms.size()) && plan.library.takes(algorithms[choice.candidate], first, last)) {
+      return Step{last, choice, algorithms[choice.candidate]};
+    }
+    return {};
+  }
+
+  // Token counts first .. last: as remembered, or as measured to be the fastest.
   Step choose(Plan& plan, std::int64_t first, std::int64_t last, GemmArgs args, void* workspace, Stream stream, Stopwatch& stopwatch) {
     const std::string key = gemm_key(plan.shape, plan.has_bias, last);
-    args.tokens = last;
     const auto algorithms = plan.library.candidates(last);
-    if (const auto known = cache.find(key); known && known->candidate < static_cast<int>(algorithms.size())) {
-      const Step step{last, *known, algorithms[known->candidate]};
+    args.tokens = last;
+    if (const auto known = cache.find(key)) {
+      const auto step = step_of(plan, *known, algorithms, first, last);
       // run once, so that no code is left to load when a graph is recorded
-      if (plan.library.takes(step.algorithm, first, last) && plan.run(step, args, workspace, stream) == Status::ok) return step;
+      if (step && run(plan, *step, args, workspace, stream) == Status::ok) return *step;
     }
-    Step best{};
+    std::optional<Step> best;
     double best_time = no_time;
-    for (int n = 0; n < static_cast<int>(algorithms.size()); ++n) {
-      const Step step{last, {GemmChoice::Source::library, n}, algorithms[n]};
-      if (!plan.library.takes(step.algorithm, first, last)) continue;
-      const double time = stopwatch.fastest(best_time, [&] { return plan.run(step, args, workspace, stream); });
-      if (time < best_time) best = step, best_time = time;
-    }
-    if (best_time == no_time) throw Error(ErrorKind::device, "neither cuBLASLt nor lmkit can run the product of matrices " + key);
-    cache.add(key, best.choice);
-    return best;
+    const auto race = [&](GemmChoice::Source source, int count) {
+      for (int n = 0; n < count; ++n) {
+        const auto step = step_of(plan, {source, n}, algorithms, first, last);
+        if (!step) continue;
+        const double time = stopwatch.fastest(best_time, [&] { return run(plan, *step, args, workspace, stream); });
+        if (time < best_time) best = step, best_time = time;
+      }
+    };
+    race(GemmChoice::Source::own, FewWay::count);
+    race(GemmChoice::Source::library, static_cast<int>(algorithms.size()));
+    if (!best) throw Error(ErrorKind::device, "neither cuBLASLt nor lmkit can run the product of matrices " + key);
+    cache.add(key, best->choice);
+    return *best;
   }
 };
 
@@ -176,7 +196,7 @@ Status Gemm::run(const GemmShape& shape, const GemmArgs& args, void* workspace, 
   if (!plan || args.tokens < 0) return refuse(stream, "a product of matrices that was not prepared");
   const auto step = std::ranges::lower_bound(plan->steps, args.tokens, {}, &Step::tokens);
   if (step == plan->steps.end()) return refuse(stream, "a product of matrices with more tokens than it was prepared for");
-  return plan->run(*step, args, workspace, stream);
+  return impl_->run(*plan, *step, args, workspace, stream);
 }
 
 }  // namespace lmkit::kernels::cuda

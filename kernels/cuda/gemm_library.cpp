@@ -114,18 +114,18 @@ cublasStatus_t LibraryGemm::set_tokens(std::int64_t tokens) noexcept {
   return status == CUBLAS_STATUS_SUCCESS ? lt_.layout_set(y_, CUBLASLT_MATRIX_LAYOUT_COLS, &cols, sizeof cols) : status;
 }
 
-std::vector<cublasLtMatmulAlgo_t> LibraryGemm::candidates(std::int64_t tokens) {
+std::vector<LibraryAlgorithm> LibraryGemm::candidates(std::int64_t tokens) {
   lt_.require(set_tokens(tokens), "setting the number of tokens");
   cublasLtMatmulHeuristicResult_t results[most_candidates];
   int count = 0;
   if (lt_.heuristic(lt_.handle, desc_, weights_, x_, y_, y_, preference_, most_candidates, results, &count) != CUBLAS_STATUS_SUCCESS) return {};
-  std::vector<cublasLtMatmulAlgo_t> algorithms;
+  std::vector<LibraryAlgorithm> algorithms;
   for (const auto& result : std::span(results, count))
-    if (result.state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(result.algo);
+    if (result.state == CUBLAS_STATUS_SUCCESS) algorithms.push_back({result.algo});
   return algorithms;
 }
 
-bool LibraryGemm::takes(const cublasLtMatmulAlgo_t& algorithm, std::int64_t first, std::int64_t last) {
+bool LibraryGemm::takes(const LibraryAlgorithm& algorithm, std::int64_t first, std::int64_t last) {
   for (int n = 0; n <= 16; ++n) {
     cublasLtMatmulHeuristicResult_t result{};
     if (set_tokens(first + (last - first) * n / 16) != CUBLAS_STATUS_SUCCESS) return false;
@@ -135,7 +135,7 @@ bool LibraryGemm::takes(const cublasLtMatmulAlgo_t& algorithm, std::int64_t firs
   return true;
 }
 
-Status LibraryGemm::run(const cublasLtMatmulAlgo_t& algorithm, const GemmArgs& args, void* workspace, Stream stream) noexcept {
+Status LibraryGemm::run(const LibraryAlgorithm& algorithm, const GemmArgs& args, void* workspace, Stream stream) noexcept {
   const float one = 1.f, zero = 0.f;
   if (const auto status = set_tokens(args.tokens); status != CUBLAS_STATUS_SUCCESS) return outcome(lt_, status, stream);
   if (seeds_bias_) {

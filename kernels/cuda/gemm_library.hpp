@@ -42,6 +42,10 @@ struct CublasLt {
   void require(cublasStatus_t status, const char* what) const;  // throws Error(device)
 };
 
+// One of the library's algorithms, with its settings. (A name of its own: nvcc 13 stops at containers of the library's struct,
+// which has none.)
+struct LibraryAlgorithm : cublasLtMatmulAlgo_t {};
+
 // One shape, with or without bias, for any number of tokens.
 class LibraryGemm {
  public:
@@ -50,12 +54,12 @@ class LibraryGemm {
   LibraryGemm(const LibraryGemm&) = delete;
 
   // What the heuristic names, best first; the same in each call with the same library on the same GPU.
-  std::vector<cublasLtMatmulAlgo_t> candidates(std::int64_t tokens);
+  std::vector<LibraryAlgorithm> candidates(std::int64_t tokens);
 
   // Whether the algorithm takes every one of 17 token counts spread over [first, last].
-  bool takes(const cublasLtMatmulAlgo_t& algorithm, std::int64_t first, std::int64_t last);
+  bool takes(const LibraryAlgorithm& algorithm, std::int64_t first, std::int64_t last);
 
-  Status run(const cublasLtMatmulAlgo_t& algorithm, const GemmArgs& args, void* workspace, Stream stream) noexcept;
+  Status run(const LibraryAlgorithm& algorithm, const GemmArgs& args, void* workspace, Stream stream) noexcept;
 
  private:
   cublasStatus_t set_tokens(std::int64_t tokens) noexcept;
