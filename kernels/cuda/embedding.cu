@@ -9,6 +9,8 @@ namespace {
 
 __global__ void embedding_kernel(const std::uint16_t* table, const std::int32_t* tokens, const Sampled* drawn, std::int64_t hidden,
                                  std::uint16_t* out) {
+  start_dependents();
+  wait_for_prerequisites();
   std::int32_t token = tokens[blockIdx.x];
   if (token < 0) token = max(drawn[-1 - token].token, 0);
   const std::int64_t from = token * hidden, to = blockIdx.x * hidden;
@@ -22,9 +24,8 @@ Status embedding(const void* table, const std::int32_t* tokens, const Sampled* d
                  Stream stream) noexcept {
   if (hidden % 8 != 0) return refuse(stream, "embedding on CUDA takes rows of a multiple of 8 values");
   if (count == 0) return Status::ok;
-  embedding_kernel<<<static_cast<unsigned>(count), row_threads(hidden), 0, cuda_stream(stream)>>>(static_cast<const std::uint16_t*>(table), tokens,
-                                                                                                drawn, hidden, static_cast<std::uint16_t*>(out));
-  return launched(stream);
+  return launch_early(stream, embedding_kernel, count, row_threads(hidden), static_cast<const std::uint16_t*>(table), tokens, drawn, hidden,
+                      static_cast<std::uint16_t*>(out));
 }
 
 bool runs_here() noexcept {

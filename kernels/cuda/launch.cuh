@@ -60,6 +60,27 @@ inline Status launched(const Stream& stream) noexcept {
   return Status::device_error;
 }
 
+// A kernel that begins with start_dependents() and wait_for_prerequisites(): on sm_90 it may be brought to the
+// multiprocessors while the launch before it ends. What was compiled for less has no way to wait.
+template <class... Params, class... Args>
+Status launch_early(const Stream& stream, void (*kernel)(Params...), std::int64_t blocks, unsigned threads, Args... args) noexcept {
+  static const bool may_overlap = [kernel] {
+    cudaFuncAttributes attributes{};
+    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+  }();
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(threads);
+  config.stream = cuda_stream(stream);
+  config.attrs = &attribute;
+  config.numAttrs = may_overlap ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  return launched(stream);
+}
+
 inline bool is_16_bit(Dtype dtype) noexcept { return dtype == Dtype::f16 || dtype == Dtype::bf16; }
 
 }  // namespace lmkit::kernels::cuda

@@ -10,9 +10,12 @@ namespace {
 // One block a row. residual may be null.
 __global__ void rms_norm_kernel(std::uint16_t* residual, const std::uint16_t* x, const std::uint16_t* weight, std::uint16_t* out,
                                 std::int64_t cols, float eps, bool is_bf16) {
-  const std::int64_t row = blockIdx.x * cols, stride = 8 * blockDim.x;
+  start_dependents();
+  const std::int64_t row = blockIdx.x * cols, stride = 8 * blockDim.x, first = 8 * threadIdx.x;
+  const Eight first_weights = load8(weight + (first < cols ? first : 0), is_bf16);  // while the launch before ends
+  wait_for_prerequisites();
   float squares = 0.f;
-  for (std::int64_t c = 8 * threadIdx.x; c < cols; c += stride) {
+  for (std::int64_t c = first; c < cols; c += stride) {
     Eight y = load8(x + row + c, is_bf16);
     if (residual) {
       const Eight old = load8(residual + row + c, is_bf16);
@@ -24,9 +27,9 @@ __global__ void rms_norm_kernel(std::uint16_t* residual, const std::uint16_t* x,
   }
   const float scale = rsqrtf(sum_over_block(squares) / static_cast<float>(cols) + eps);
   const std::uint16_t* source = residual ? residual : x;
-  for (std::int64_t c = 8 * threadIdx.x; c < cols; c += stride) {
+  for (std::int64_t c = first; c < cols; c += stride) {
     Eight y = load8(source + row + c, is_bf16);
-    const Eight w = load8(weight + c, is_bf16);
+    const Eight w = c == first ? first_weights : load8(weight + c, is_bf16);
     for (int j = 0; j < 8; ++j) y.at[j] *= scale * w.at[j];
     store8(y, out + row + c, is_bf16);
   }
@@ -35,6 +38,8 @@ __global__ void rms_norm_kernel(std::uint16_t* residual, const std::uint16_t* x,
 // One warp a head.
 __global__ void norm_heads_kernel(std::uint16_t* x, std::int64_t stride, const std::uint16_t* weight, std::int64_t rows, std::int64_t heads,
                                   std::int64_t dim, float eps, bool is_bf16) {
+  start_dependents();
+  wait_for_prerequisites();
   const std::int64_t index = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / warp_size, row = index / heads, head = index % heads;
   if (row >= rows) return;  // a whole warp
   std::uint16_t* const values = x + row * stride + head * dim;
@@ -57,10 +62,8 @@ Status launch_rms_norm(void* residual, const void* x, const void* weight, void* 
                        const Stream& stream) noexcept {
   if (!is_16_bit(dtype) || cols % 8 != 0) return refuse(stream, "rms_norm on CUDA takes fp16 or bf16 rows of a multiple of 8 values");
   if (rows == 0) return Status::ok;
-  rms_norm_kernel<<<static_cast<unsigned>(rows), row_threads(cols), 0, cuda_stream(stream)>>>(
-      static_cast<std::uint16_t*>(residual), static_cast<const std::uint16_t*>(x), static_cast<const std::uint16_t*>(weight),
-      static_cast<std::uint16_t*>(out), cols, eps, dtype == Dtype::bf16);
-  return launched(stream);
+  return launch_early(stream, rms_norm_kernel, rows, row_threads(cols), static_cast<std::uint16_t*>(residual), static_cast<const std::uint16_t*>(x),
+                      static_cast<const std::uint16_t*>(weight), static_cast<std::uint16_t*>(out), cols, eps, dtype == Dtype::bf16);
 }
 
 }  // namespace
@@ -80,9 +83,8 @@ Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t
     return refuse(stream, "norm_heads on CUDA takes fp16 or bf16 heads of a multiple of 8 values");
   if (rows == 0 || heads == 0) return Status::ok;
   constexpr int warps = 4;
-  norm_heads_kernel<<<static_cast<unsigned>((rows * heads + warps - 1) / warps), warps * warp_size, 0, cuda_stream(stream)>>>(
-      static_cast<std::uint16_t*>(x), stride, static_cast<const std::uint16_t*>(weight), rows, heads, dim, eps, dtype == Dtype::bf16);
-  return launched(stream);
+  return launch_early(stream, norm_heads_kernel, (rows * heads + warps - 1) / warps, warps * warp_size, static_cast<std::uint16_t*>(x), stride,
+                      static_cast<const std::uint16_t*>(weight), rows, heads, dim, eps, dtype == Dtype::bf16);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -56,10 +56,15 @@ class Stepper {
     for (std::int64_t i = 0; i < batch; ++i) submit(std::max<std::int64_t>(depth, 1), static_cast<int>(1'000'000'000));
     // until every sequence has its first token, each is read to the end of its prompt
     while (engine_.stats().prompt_tokens - read_before_ < batch * std::max<std::int64_t>(depth, 1)) step();
-    step();  // warm
+    for (int i = 0; i < 3; ++i) step();  // warm, and full steps in flight
+    const std::int64_t generated = engine_.stats().generated_tokens;
     const auto start = Clock::now();
     for (std::int64_t i = 0; i < steps; ++i) step();
-    const double rate = static_cast<double>(steps * batch) / seconds_since(start);
+    const double seconds = seconds_since(start);
+    if (engine_.stats().generated_tokens - generated != steps * batch)
+      throw Error(ErrorKind::runtime, fmt::format("{} tokens in {} steps of {} sequences", engine_.stats().generated_tokens - generated, steps, batch),
+                  "one of each sequence in each step", "a larger --session-len or --device-memory-limit, or smaller batches");
+    const double rate = static_cast<double>(steps * batch) / seconds;
     for (const RequestId id : ids_) engine_.cancel(id);
     while (engine_.has_work()) step();
     return rate;
@@ -148,21 +153,26 @@ int bench_command(const Arguments& arguments) {
   const std::int64_t steps = *arguments.whole("steps"), repeats = *arguments.whole("repeats");
   const auto largest = [](const std::vector<std::int64_t>& values) { return *std::max_element(values.begin(), values.end()); };
 
-  EngineLimits limits = limits_of(arguments, static_cast<int>(largest(batches)));
-  if (!arguments.given("session-len")) limits.session_len = static_cast<int>(std::max(largest(depths) + steps + 8, largest(prompts) + 8));
-  const auto model = open_named_model(arguments);
   const bool on_gpu = compose(arguments, kv_types(arguments).front()).on_gpu;
+  EngineLimits limits = limits_of(arguments, static_cast<int>(largest(batches)));
+  // The first of a batch decode while the last of it still read their prompts.
+  const std::int64_t tokens_at_once = std::max<std::int64_t>(1, arguments.whole("max-batch-tokens").value_or(on_gpu ? 4096 : 512) - largest(batches));
+  const std::int64_t ahead = largest(batches) > 1 ? largest(batches) * largest(depths) / tokens_at_once + largest(batches) : 0;
+  if (!arguments.given("session-len")) limits.session_len = static_cast<int>(std::max(largest(depths) + ahead + steps + 8, largest(prompts) + 8));
+  const auto model = open_named_model(arguments);
   const std::int64_t weights = weights_read(*model, on_gpu);
   progress("measuring read bandwidth");
   const double bandwidth = on_gpu ? cuda_library().read_bandwidth(0, std::int64_t{2} << 30) : read_bandwidth(limits.threads, weights);
 
   std::vector<Row> rows;
   double load = 0, first_token = 0;
+  std::string device;
   for (const std::string& kv : kv_types(arguments)) {
     Composed composed = compose(arguments, kv);
     const std::string description = composed.description(), name = composed.kv;
     const auto start = Clock::now();
-    const auto pipeline = start_pipeline(arguments, model, std::move(composed), limits);
+    const auto pipeline = start_pipeline(arguments, model, composed, limits);
+    device = composed.device;
     const double loaded = seconds_since(start);
     Stepper stepper(pipeline->engine(), model->config().vocabulary);
     stepper.prefill(1);
@@ -194,14 +204,14 @@ int bench_command(const Arguments& arguments) {
     boost::json::array results;
     for (const Row& row : rows) results.push_back(json_of(row));
     print(boost::json::serialize(boost::json::object{
-              {"schema", "lmkit.bench_engine/1"}, {"model", model->config().name}, {"cpu", machine.cpu}, {"threads", limits.threads},
+              {"schema", "lmkit.bench_engine/1"}, {"model", model->config().name}, {"cpu", machine.cpu}, {"device", device}, {"threads", limits.threads},
               {"isa", kernels::name_of(kernels::cpu_isa())}, {"read_bandwidth", bandwidth}, {"weight_bytes_per_step", weights},
               {"load_seconds", load}, {"start_to_first_token_seconds", first_token}, {"repeats", repeats}, {"steps", steps}, {"results", results}}) + "\n");
     return 0;
   }
-  print(fmt::format("{}, {} threads, {} kernels\nread bandwidth {:.1f} GB/s over {}, as much as a step reads of the weights\n"
-                    "loaded in {:.0f} ms, first token {:.0f} ms after start\nmedian of {} measurements of {} steps\n\n{}",
-                    machine.cpu, limits.threads, kernels::name_of(kernels::cpu_isa()), bandwidth / 1e9, bytes_for_people(weights), load * 1e3,
+  const std::string where = on_gpu ? device : fmt::format("{}, {} threads, {} kernels", machine.cpu, limits.threads, kernels::name_of(kernels::cpu_isa()));
+  print(fmt::format("{}\nread bandwidth {:.1f} GB/s; a step reads {} of weights\nloaded in {:.0f} ms, first token {:.0f} ms after start\nmedian of {} measurements of {} steps\n\n{}",
+                    where, bandwidth / 1e9, bytes_for_people(weights), load * 1e3,
                     first_token * 1e3, repeats, steps, table_of(rows)));
   return 0;
 }

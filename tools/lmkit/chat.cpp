@@ -82,7 +82,8 @@ int chat_command(const Arguments& arguments) {
   if (!arguments.operands().empty()) throw Error(ErrorKind::usage, "lmkit chat takes no operands", {}, "lmkit run PROMPT");
   require_utf8(arguments.text("system"), "--system");
   catch_interrupts();
-  const auto pipeline = start_pipeline(arguments, open_named_model(arguments), compose(arguments), limits_of(arguments, 1));
+  Composed composed = compose(arguments);
+  const auto pipeline = start_pipeline(arguments, open_named_model(arguments), composed, limits_of(arguments, 1));
   Conversation conversation(arguments, *pipeline);
   LineEditor editor;
   if (stdin_is_terminal()) say(tinted(Tint::note, "/help lists what can be typed besides messages"));

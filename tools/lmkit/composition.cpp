@@ -124,6 +124,7 @@ EngineLimits limits_of(const Arguments& arguments, int default_sequences) {
   limits.max_sequences = static_cast<int>(arguments.whole("max-batch-size").value_or(default_sequences));
   limits.session_len = static_cast<int>(arguments.whole("session-len").value_or(0));
   limits.max_batch_tokens = static_cast<int>(arguments.whole("max-batch-tokens").value_or(0));
+  limits.eager = arguments.flag("enforce-eager");
   limits.device_memory = arguments.bytes("device-memory-limit").value_or(0);
   return limits;
 }
@@ -151,7 +152,7 @@ std::string startup_line(const Composed& composed, const Ledger& ledger) {
                      bytes_for_people(pool), count_for_people(ledger.kv_tokens()), composed.device);
 }
 
-std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed composed,
+std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed& composed,
                                             const EngineLimits& limits) {
   choose_device(composed, arguments, *model);
   std::unique_ptr<AnyPipeline> pipeline;

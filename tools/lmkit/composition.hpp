@@ -49,7 +49,7 @@ void choose_device(Composed& composed, const Arguments& arguments, const ModelFi
 std::string startup_line(const Composed& composed, const Ledger& ledger);
 
 // Loads the model and says the start-up line.
-std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed composed,
+std::unique_ptr<AnyPipeline> start_pipeline(const Arguments& arguments, const std::shared_ptr<const ModelFile>& model, Composed& composed,
                                             const EngineLimits& limits);
 
 }  // namespace lmkit::cli

@@ -111,7 +111,7 @@ int eval_command(const Arguments& arguments) {
   for (const std::string& kv : kv_types(arguments)) {
     Composed composed = compose(arguments, kv);
     const std::string description = composed.description();
-    const auto pipeline = start_pipeline(arguments, model, std::move(composed), limits);
+    const auto pipeline = start_pipeline(arguments, model, composed, limits);
     if (tokens.empty()) tokens = pipeline->tokenizer()->encode(text);
     Service& service = pipeline->start();
     for (const std::int64_t context : contexts) {

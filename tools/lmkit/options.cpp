@@ -48,6 +48,8 @@ constexpr std::array all = std::to_array<Option>({
     {.name = "dtype", .kind = choice, .value = "TYPE", .section = S::model, .commands = engine_commands,
      .help = "weights and activations on a GPU; auto: bf16 if the model's weights are, else f16", .fallback = "auto",
      .choices = "auto|f16|bf16"},
+    {.name = "enforce-eager", .kind = flag, .section = S::model, .commands = engine_commands,
+     .help = "on a GPU, launch steps kernel by kernel instead of replaying CUDA graphs"},
     {.name = "load-format", .kind = choice, .value = "FORMAT", .section = S::model, .commands = engine_commands,
      .help = "dummy: random weights in the shape of a config.json, for speed work", .fallback = "auto", .choices = "auto|dummy"},
     {.name = "threads", .letter = 't', .kind = whole, .value = "N", .section = S::model, .commands = engine_commands | doctor,

@@ -87,7 +87,7 @@ int run_command(const Arguments& arguments) {
 
   const auto model = open_named_model(arguments);
   const std::string description = composed.description();
-  const auto pipeline = start_pipeline(arguments, model, std::move(composed), limits_of(arguments, 1));
+  const auto pipeline = start_pipeline(arguments, model, composed, limits_of(arguments, 1));
   const Tokenizer& tokenizer = *pipeline->tokenizer();
   const std::vector<TokenId> prompt = prompt_tokens(arguments, *model, tokenizer, text);
   require_room(prompt.size(), pipeline->ledger());

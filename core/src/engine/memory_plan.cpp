@@ -35,6 +35,7 @@ StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ra
     throw Error(ErrorKind::usage, fmt::format("a session length of {} tokens", step.context),
                 fmt::format("at most the model's context of {}", config.max_context), "a smaller --session-len");
   }
+  step.eager = limits.eager;
   return step;
 }
 

@@ -76,6 +76,10 @@ class CudaDevice final : public Device {
       linear.cols = part.cols;
     }
     if (linear.rows == 0 || linear.cols == 0) return linear;
+    if (linear.rows % 8 != 0 || linear.cols % 8 != 0) {
+      throw Error(ErrorKind::model, "a matrix of " + std::to_string(linear.rows) + " x " + std::to_string(linear.cols),
+                  "multiples of 8 on a GPU", "--device cpu");
+    }
     linear.parts[0] = PackedMatrix::packed_already(format(), linear.rows, linear.cols, storage);
     linear.part_count = 1;
     return linear;

@@ -17,6 +17,7 @@ struct EngineLimits {
   int max_sequences = 16;     // in one step
   int session_len = 0;        // tokens of one sequence; 0: the model's context
   int max_batch_tokens = 0;   // new tokens in one step; 0: 512 on a CPU, 4096 on a GPU
+  bool eager = false;         // on a GPU: steps are launched kernel by kernel, not recorded as CUDA graphs
   std::int64_t device_memory = 0;  // the most the ledger may use, all local ranks together; 0: what is available
 };
 

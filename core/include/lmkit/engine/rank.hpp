@@ -202,6 +202,7 @@ class Rank {
       check(steps_->download());
       check(steps_->finish(samplers_, threads_.stream(), nothing));
     }
+    if (limits_.eager) return;
     for (const int size : sizes) {
       const StepPlan plan = steps_->fillers(size);
       recorded_.push_back({size, device_->queue()->record([&] { return forward_and_sample(plan); })});

@@ -32,6 +32,7 @@ struct StepLimits {
   int tokens = 1;      // in a step
   int logit_rows = 1;  // in a step
   int context = 1;     // tokens of one sequence
+  bool eager = false;  // as in EngineLimits
 };
 
 // Throws Error(usage).
