@@ -75,3 +75,29 @@ TEST_CASE("add_rms_norm adds in place, then normalises; out may be x") {
     CHECK(worst_error(sum, weight, x, static_cast<std::size_t>(cols), 1e-5f) < 1e-6);
   });
 }
+
+TEST_CASE("norm_heads normalises each head with its own weights and touches nothing else") {
+  Random random;
+  INFO("seed " << random.seed());
+  for (int workers : {1, 3}) {
+    TaskPool pool(workers);
+    on_each_isa([&] {
+      for (std::int64_t dim : {8, 64, 80, 128, 256})
+        for (std::int64_t rows : {1, 37}) {
+          INFO(rows << " rows, heads of " << dim);
+          const std::int64_t heads = 5, stride = 7 * dim;
+          const std::vector<float> before = random.normals(rows * stride), weight = random.normals(heads * dim);
+          std::vector<float> x = before;
+          norm_heads(x.data(), stride, weight.data(), rows, heads, dim, 1e-6f, pool.stream());
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t h = 0; h < heads; ++h) {
+              const auto head = [&](const std::vector<float>& of, std::int64_t at) { return std::vector<float>(of.begin() + at, of.begin() + at + dim); };
+              const std::int64_t at = r * stride + h * dim;
+              CHECK(worst_error(head(before, at), head(weight, h * dim), head(x, at), static_cast<std::size_t>(dim), 1e-6f) < 1e-6);
+            }
+            CHECK(std::equal(x.begin() + r * stride + heads * dim, x.begin() + (r + 1) * stride, before.begin() + r * stride + heads * dim));
+          }
+        }
+    });
+  }
+}

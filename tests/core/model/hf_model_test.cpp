@@ -6,7 +6,7 @@
 #include <model_errors.hpp>
 #include <safetensors_writer.hpp>
 #include <temporary_directory.hpp>
-#include <tiny_gguf.hpp>
+#include <tiny_tokenizer_json.hpp>
 
 #include <lmkit/model/hf_model.hpp>
 #include <lmkit/model/model_file.hpp>
@@ -26,30 +26,6 @@ using namespace lmkit_test;
 namespace {
 
 constexpr int hidden = 16, ffn = 24, vocabulary = 272;  // 264 tokens and 8 rows of padding
-
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
-
-std::string tokenizer_json() {
-  const TinyTokens tiny;
-  std::vector<std::string> vocab, added;
-  for (std::size_t i = 0; i < tiny.tokens.size(); ++i)
-    if (tiny.kinds[i] == 1) vocab.push_back(fmt::format("{}:{}", quoted(tiny.tokens[i]), i));
-    else added.push_back(fmt::format(R"({{"id":{},"content":{},"special":true}})", i, quoted(tiny.tokens[i])));
-  std::vector<std::string> merges;
-  for (const auto& merge : tiny.merges) merges.push_back(quoted(merge));
-  return fmt::format(
-      R"({{"version":"1.0","added_tokens":[{}],"normalizer":null,"decoder":{{"type":"ByteLevel"}},)"
-      R"("pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},)"
-      R"("model":{{"type":"BPE","vocab":{{{}}},"merges":[{}]}}}})",
-      fmt::join(added, ","), fmt::join(vocab, ","), fmt::join(merges, ","));
-}
 
 std::string config_json(const std::string& more = R"("tie_word_embeddings":true)", const std::string& type = "llama") {
   return R"({"model_type":")" + type + R"(","hidden_size":16,"intermediate_size":24,"num_attention_heads":2,"num_key_value_heads":1,)"
@@ -88,7 +64,7 @@ Bytes shard(std::span<const Tensor> tensors, std::map<std::string, Bytes>& conte
 struct Directory : TemporaryDirectory {
   Directory() {
     write("config.json", config_json());
-    write("tokenizer.json", tokenizer_json());
+    write("tokenizer.json", tiny_tokenizer_json());
   }
   std::map<std::string, Bytes> content;
   Directory& whole() {

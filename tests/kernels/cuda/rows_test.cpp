@@ -63,6 +63,37 @@ TEST_CASE("rms_norm and add_rms_norm agree with float64") {
   }
 }
 
+TEST_CASE("norm_heads agrees with float64 and leaves what is behind the heads") {
+  NEEDS_DEVICE();
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  const DeviceStream stream;
+  for (const bool is_bf16 : {false, true})
+    for (const std::int64_t dim : {64, 80, 96, 128, 256})
+      for (const std::int64_t rows : {1, 77}) {
+        const std::int64_t heads = 5, stride = 7 * dim;
+        const auto before = random_activations(rows * stride, is_bf16, 2.0, random), weight = random_activations(heads * dim, is_bf16, 1.0, random);
+        const DeviceArray<std::uint16_t> x(before), weight_device(weight);
+        REQUIRE(norm_heads(x.data(), stride, weight_device.data(), rows, heads, dim, 1e-6f, is_bf16 ? Dtype::bf16 : Dtype::f16, Run::on(stream)) == Status::ok);
+        stream.wait();
+        const auto after = x.download();
+        RelativeError error;
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t h = 0; h < heads; ++h) {
+            const std::size_t first = r * stride + h * dim;
+            double squares = 0;
+            for (std::int64_t c = 0; c < dim; ++c) squares += std::pow(activation(before[first + c], is_bf16), 2);
+            for (std::int64_t c = 0; c < dim; ++c)
+              error.add(activation(after[first + c], is_bf16),
+                        activation(before[first + c], is_bf16) / std::sqrt(squares / dim + 1e-6) * activation(weight[h * dim + c], is_bf16));
+          }
+          CHECK(std::equal(after.begin() + r * stride + heads * dim, after.begin() + (r + 1) * stride, before.begin() + r * stride + heads * dim));
+        }
+        CHECK(error.value() < (is_bf16 ? 4e-3 : 5e-4));
+      }
+}
+
 TEST_CASE("silu_mul agrees with float64") {
   NEEDS_DEVICE();
   const std::uint64_t seed = fresh_seed();
@@ -104,5 +135,6 @@ TEST_CASE("embedding takes the rows it is told to") {
 
 TEST_CASE("Row kernels refuse what they cannot take") {
   CHECK(rms_norm(nullptr, nullptr, nullptr, 1, 12, 1e-5f, Dtype::f16, {}) == Status::invalid_argument);
+  CHECK(norm_heads(nullptr, 24, nullptr, 1, 1, 12, 1e-5f, Dtype::f16, {}) == Status::invalid_argument);
   CHECK(silu_mul(nullptr, nullptr, 1, 16, Dtype::f32, {}) == Status::invalid_argument);
 }
