@@ -137,6 +137,39 @@ TEST_CASE("each architecture gives transformers' distributions and greedy answer
   }
 }
 
+TEST_CASE("the same models as GGUF files give the same") {
+  for (const json::value& fixture : fixtures()) {
+    const std::string_view name = fixture.at("name").as_string();
+    if (name == "llama" || name == "qwen2-window") continue;  // GGUF has no keys for Llama 3's scaling and windows by layer
+    CAPTURE(std::string(name));
+    const lmkit_test::TemporaryDirectory directory;
+    const std::string path = directory.write("model.gguf", lmkit_test::seeded_gguf(fixture.as_object()));
+    Pipeline<OneDevice, KvF32> pipeline(open_model(path), {}, {.threads = 2, .max_batch_tokens = 256});
+    check(run(pipeline, fixture), fixture, order_of_sums);
+  }
+}
+
+TEST_CASE("a model that is off by little is not transformers' model") {
+  const std::map<std::string, std::vector<json::object>> changes = {
+      {"llama", {{{"rope_theta", 10100.0}}, {{"rope_scaling", nullptr}}, {{"rms_norm_eps", 1e-3}}}},
+      {"mistral", {{{"sliding_window", 39}}, {{"sliding_window", 41}}}},
+      {"qwen2", {{{"rope_scaling", {{"rope_type", "linear"}, {"factor", 4.1}}}}}},
+      {"qwen2-window", {{{"sliding_window", 25}}, {{"max_window_layers", 2}}, {{"max_window_layers", 0}}, {{"use_sliding_window", false}}}},
+  };
+  for (json::value fixture : fixtures()) {
+    const auto found = changes.find(std::string(fixture.at("name").as_string()));
+    if (found == changes.end()) continue;
+    const json::object config = fixture.at("config").as_object();
+    for (const json::object& change : found->second) {
+      CAPTURE(found->first, json::serialize(change));
+      fixture.at("config") = config;
+      for (const auto& [key, value] : change) fixture.at("config").as_object()[key] = value;
+      Pipeline<OneDevice, KvF32> pipeline(model_of(fixture), {}, {.threads = 2, .max_batch_tokens = 256});
+      CHECK(worst(run(pipeline, fixture).logprobs, numbers<float>(fixture.at("logprobs"))) > 10 * order_of_sums.logits);
+    }
+  }
+}
+
 TEST_CASE("each architecture on a GPU gives transformers' distributions and greedy answer", "[gpu]") {
   if (!has_gpu()) {
     WARN("no GPU: nothing was tested");
