@@ -91,7 +91,7 @@ TEST_CASE("limits that make no sense are usage errors") {
   REQUIRE(kind_of([] { plan({.threads = 1, .session_len = 513}); }) == ErrorKind::usage);
   REQUIRE(kind_of([] { plan({.threads = 1, .session_len = -1}); }) == ErrorKind::usage);
   REQUIRE(kind_of([] { plan({.threads = 1, .max_sequences = 0}); }) == ErrorKind::usage);
-  REQUIRE(kind_of([] { plan({.threads = 1, .max_batch_tokens = 0}); }) == ErrorKind::usage);
+  REQUIRE(kind_of([] { plan({.threads = 1, .max_batch_tokens = -1}); }) == ErrorKind::usage);
 }
 
 TEST_CASE("a context beyond the pool is cut to the pool, and an answer that fills it ends by length") {
