@@ -7,42 +7,17 @@
 //
 // "peaked" rows hold normally distributed logits of deviation 4, where top-p 0.9 keeps a few hundred tokens; "flat" ones of
 // deviation 1.5, where it keeps too many to sort.
-#include "device.hpp"
+#include "timing.cuh"
 
 #include <lmkit/kernels/cuda/sample.hpp>
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <random>
 #include <string>
 
 namespace lmkit::kernels::cuda {
 namespace {
-
-double median_us(const DeviceStream& stream, int launches, const std::function<void(int)>& launch) {
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  const cudaGraphExec_t graph = stream.capture([&] {
-    for (int n = 0; n < launches; ++n) launch(n);
-  });
-  std::vector<double> times;
-  for (int n = 0; n < 24; ++n) {
-    check(cudaEventRecord(begin, stream));
-    check(cudaGraphLaunch(graph, stream));
-    check(cudaEventRecord(end, stream));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    if (n >= 3) times.push_back(ms * 1e3 / launches);
-  }
-  check(cudaGraphExecDestroy(graph));
-  check(cudaEventDestroy(begin));
-  check(cudaEventDestroy(end));
-  std::ranges::nth_element(times, times.begin() + times.size() / 2);
-  return times[times.size() / 2];
-}
 
 struct Kind {
   const char* name;
@@ -51,7 +26,7 @@ struct Kind {
   int edits = 0;  // of a row
 };
 
-void bench(const DeviceStream& stream, const Kind& kind, int count, int vocabulary, const std::vector<float>& normals) {
+void bench(Timer& timer, const Kind& kind, int count, int vocabulary, const std::vector<float>& normals) {
   constexpr int launches = 8;
   const std::size_t size = std::size_t(count) * vocabulary;
   const int batches = static_cast<int>(std::clamp<std::size_t>((128u << 20) / (4 * size), 2, launches));
@@ -72,8 +47,8 @@ void bench(const DeviceStream& stream, const Kind& kind, int count, int vocabula
   const DeviceArray<LogitEdit> device_edits(edits);
   const DeviceArray<Sampled> out(count);
   const DeviceArray<std::byte> workspace(sample_workspace_bytes(count, vocabulary));
-  const Stream on{reinterpret_cast<lmkit_stream*>(static_cast<cudaStream_t>(stream)), nullptr};
-  const double us = median_us(stream, launches, [&](int n) {
+  const Stream on{reinterpret_cast<lmkit_stream*>(static_cast<cudaStream_t>(timer.stream)), nullptr};
+  const double us = timer.median(launches, [&](int n) {
     if (sample(logits[n % batches].data(), count, vocabulary, device_rows.data(), device_edits.data(), out.data(), workspace.data(), on) != Status::ok)
       check(cudaGetLastError());
   });
@@ -92,10 +67,11 @@ void run(int argc, char** argv) {
   std::vector<float> normals(1 << 20);
   for (float& x : normals) x = normal(random);
   const DeviceStream stream;
+  Timer timer(stream);
   for (const Kind& kind : kinds) {
     if (argc > 1 && std::none_of(argv + 1, argv + argc, [&](const char* word) { return std::string(kind.name).find(word) != std::string::npos; })) continue;
     for (const int count : {1, 16, 128})
-      for (const int vocabulary : {32000, 128256, 151936}) bench(stream, kind, count, vocabulary, normals);
+      for (const int vocabulary : {32000, 128256, 151936}) bench(timer, kind, count, vocabulary, normals);
   }
 }
 

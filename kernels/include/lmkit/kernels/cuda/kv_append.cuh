@@ -31,6 +31,7 @@ struct AppendParams {
 };
 
 inline constexpr int append_rows = 8;
+inline constexpr int mean_rows = 16;     // keys that mean_kernel turns at once
 inline constexpr int mean_stretch = 64;  // tokens of the step whose blocks' means a block of mean_kernel's threads takes
 
 __device__ __forceinline__ void load_row(const std::uint16_t* source, float* x, int head_dim, bool is_bf16, int lane) {
@@ -123,23 +124,54 @@ __device__ __forceinline__ void write_row(std::byte* tile, int part, int t, cons
   }
 }
 
-// Key x joins the mean of its block, if it does so here; then the mean of the block before is taken off it.
+// What a key needs of the means of its block and of the block before, fetched before the key itself.
 template <int head_dim>
-__device__ __forceinline__ void centre_key(const KvView& view, int sequence, int head, int position, bool joins, float* x, int lane) {
+struct KeyMeans {
   using Mean = Centre<head_dim>;
-  const int index = position / view.block_tokens, slot = position % view.block_tokens;
-  std::byte* own = view.mean(view.block(sequence, index), head, Mean::bytes);
-  const std::byte* before = view.mean(view.block(sequence, max(index - 1, 0)), head, Mean::bytes);
-  for (int d = lane; d < head_dim; d += warp_size) {
-    if (joins) Mean::put(own, d, Mean::next(slot > 0 ? Mean::get(own, d) : 0.f, x[d], slot));
-    if (index > 0) x[d] -= Mean::get(before, d);
-  }
-  __syncwarp();
-}
+  static constexpr int share = (head_dim + 4 * warp_size - 1) / (4 * warp_size);  // fours of dimensions a lane has
+  std::byte* strip;
+  bool joins;  // the key joins its block's mean here
+  int slot;
+  uint2 own[share], before[share];
 
-// Grid: (tokens, rows / append_rows)
+  __device__ __forceinline__ KeyMeans(const KvView& view, int sequence, int head, int position, bool joins, int lane) : joins(joins) {
+    const int index = position / view.block_tokens;
+    slot = position % view.block_tokens;
+    strip = view.mean(view.block(sequence, index), head, Mean::bytes);
+    const std::byte* other = index > 0 ? view.mean(view.block(sequence, index - 1), head, Mean::bytes) : nullptr;
+#pragma unroll
+    for (int n = 0; n < share; ++n) {
+      const int at = 8 * (lane + n * warp_size);
+      own[n] = before[n] = make_uint2(0, 0);
+      if (at >= Mean::copied) continue;
+      if (joins && slot > 0) own[n] = *reinterpret_cast<const uint2*>(strip + at);
+      if (other) before[n] = *reinterpret_cast<const uint2*>(other + at);
+    }
+  }
+
+  // x: a turned key in shared memory. All lanes call.
+  __device__ __forceinline__ void centre(float* x, int lane) const {
+#pragma unroll
+    for (int n = 0; n < share; ++n) {
+      const int at = lane + n * warp_size;
+      if (4 * at >= head_dim) continue;
+      float4 key = reinterpret_cast<float4*>(x)[at], mean = Mean::unpack4(own[n]);
+      if (joins) {
+        mean.x = Mean::next(mean.x, key.x, slot), mean.y = Mean::next(mean.y, key.y, slot);
+        mean.z = Mean::next(mean.z, key.z, slot), mean.w = Mean::next(mean.w, key.w, slot);
+        reinterpret_cast<uint2*>(strip)[at] = Mean::pack4(mean);
+      }
+      const float4 other = Mean::unpack4(before[n]);
+      key.x -= other.x, key.y -= other.y, key.z -= other.z, key.w -= other.w;
+      reinterpret_cast<float4*>(x)[at] = key;
+    }
+    __syncwarp();
+  }
+};
+
+// Grid: (tokens, rows / append_rows). Six blocks a multiprocessor: a step of 128 sequences of 48 rows is one wave of an H200.
 template <class Codec, int head_dim>
-__global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const AppendParams p) {
+__global__ void __launch_bounds__(append_rows* warp_size, 6) append_kernel(const AppendParams p) {
   using Tile = KvTile<Codec, head_dim>;
   __shared__ __align__(16) float rows[append_rows][head_dim];
   __shared__ typename Codec::Packed codes[append_rows][Tile::plain ? 1 : Tile::groups];
@@ -169,11 +201,17 @@ __global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const Ap
       end = view.query_starts[sequence + 1];
     }
   }
+#pragma unroll 1
   for (; token < end; ++token) {
     const int position = position_of(view, token, sequence), slot = position % view.block_tokens;
-    load_turned<head_dim>(p, source + token * p.kv_stride, part == 0, position, x, lane);
-    if constexpr (Tile::may_centre)
-      if (view.centred && part == 0) centre_key<head_dim>(view, sequence, head, position, joins, x, lane);
+    const std::uint16_t* given = source + token * p.kv_stride;
+    if (Tile::may_centre && view.centred && part == 0) {
+      const KeyMeans<head_dim> means(view, sequence, head, position, joins, lane);
+      load_turned<head_dim>(p, given, true, position, x, lane);
+      means.centre(x, lane);
+    } else {
+      load_turned<head_dim>(p, given, part == 0, position, x, lane);
+    }
     if constexpr (!Tile::plain) encode_row<Codec, head_dim>(x, codes[warp], lane);
     std::byte* tile = view.tile(view.block(sequence, position / view.block_tokens), head, slot / tile_tokens, Tile::bytes);
     write_row<Codec, head_dim>(tile, part, slot % tile_tokens, x, codes[warp], view.is_bf16, lane);
@@ -184,7 +222,7 @@ __global__ void __launch_bounds__(append_rows* warp_size) append_kernel(const Ap
 // Brings the means of the blocks that chunks write to up to date. Grid: (step tokens / mean_stretch, kv_heads); a block of
 // threads takes the runs of tokens of one block that begin in its stretch.
 template <int head_dim>
-__global__ void __launch_bounds__(append_rows* warp_size) mean_kernel(const AppendParams p) {
+__global__ void __launch_bounds__(mean_rows* warp_size) mean_kernel(const AppendParams p) {
   using Mean = Centre<head_dim>;
   constexpr int room = 8192 / head_dim;  // keys at a time
   __shared__ __align__(16) float keys[room][head_dim];
@@ -212,10 +250,11 @@ __global__ void __launch_bounds__(append_rows* warp_size) mean_kernel(const Appe
       float mean = thread < head_dim && slot > 0 ? Mean::get(strip, thread) : 0.f;
       for (int base = 0; base < count; base += room) {
         const int now = min(room, count - base);
-        for (int n = warp; n < now; n += append_rows)
+        for (int n = warp; n < now; n += mean_rows)
           load_turned<head_dim>(p, p.k + (first + base + n) * p.kv_stride + head * head_dim, true, position + base + n, keys[n], lane);
         __syncthreads();
         if (thread < head_dim)
+#pragma unroll 4
           for (int n = 0; n < now; ++n) mean = Mean::next(mean, keys[n][thread], slot + base + n);
         __syncthreads();
       }

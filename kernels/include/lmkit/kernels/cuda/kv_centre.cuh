@@ -23,6 +23,12 @@ struct Centre : MeanStrip<head_dim> {
   __device__ static void put(std::byte* strip, int d, float mean) {
     *reinterpret_cast<__half*>(strip + Strip::place(d)) = __float2half_rn(mean * Strip::gain(d));
   }
+  // Dimensions d .. d + 3, d a multiple of 4.
+  __device__ static float4 unpack4(uint2 halves) {
+    const float2 even = unpack_half2(halves.x), odd = unpack_half2(halves.y);
+    return make_float4(even.x, odd.x * (1.f / 16), even.y, odd.y * (1.f / 16));
+  }
+  __device__ static uint2 pack4(float4 mean) { return make_uint2(pack2<__half>(mean.x, mean.z), pack2<__half>(16 * mean.y, 16 * mean.w)); }
   // The mean once the block's `slot`-th key has joined it.
   __device__ static float next(float mean, float x, int slot) {
     if (slot == 0) mean = x;

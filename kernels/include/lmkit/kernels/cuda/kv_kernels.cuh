@@ -108,7 +108,7 @@ struct KvLaunches {
     if constexpr (Tile::may_centre) {
       p.means_are_ready = view.centred && args.tokens > view.sequences;  // else every sequence has one new token, as a rule
       const dim3 grid((args.tokens + mean_stretch - 1) / mean_stretch, view.kv_heads);
-      if (p.means_are_ready) mean_kernel<head_dim><<<grid, append_rows * warp_size, 0, on>>>(p);
+      if (p.means_are_ready) mean_kernel<head_dim><<<grid, mean_rows * warp_size, 0, on>>>(p);
     }
     const int rows = view.query_heads + 2 * view.kv_heads;
     const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);

@@ -5,8 +5,9 @@
 //
 // A block takes `rows` query tokens of one head and walks over steps of 64 tokens (FlashAttention-2, arXiv:2307.08691).
 // A warp owns 16 or 32 of the rows; queries are the A operand, kept in shared memory in fragment order, keys and values
-// the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities; what
-// the mean of centred keys adds to a row's scores waits in shared memory for the softmax, as registers are short.
+// the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities.
+// The means of centred keys, of eight pages at a time, are the columns of one more product, whose results wait in shared
+// memory for the softmax.
 #pragma once
 
 #include <lmkit/kernels/cuda/hadamard.cuh>
@@ -38,16 +39,18 @@ struct PrefillShape {
   static constexpr int warp_rows = 16 * row_tiles;
   static constexpr int rows = warps * warp_rows;
   static constexpr int stages = 2;
-  static constexpr int warp_bytes = warp_rows * (head_dim * 2 + (Stored::may_centre ? 4 : 0));  // its queries; what means add to their scores
+  static constexpr int mean_pages = 8;                       // whose means are multiplied at once
+  static constexpr int mean_stride = Stored::Mean::bytes + 32;  // the eight are read without bank conflicts
+  static constexpr int mean_bytes = Stored::may_centre ? 2 * mean_pages * mean_stride : 0;  // two times eight
+  static constexpr int warp_bytes = warp_rows * (head_dim * 2 + (Stored::may_centre ? 4 * mean_pages : 0));  // its queries; what means add to their scores
   static constexpr int query_bytes = warps * warp_bytes;
   // a packed codec is expanded to 16 bits for one stage
   static constexpr int expanded_tile_bytes = Stored::kind == TileKind::packed ? 4 * tile_tokens * head_dim : 0;
   static constexpr int tile_bytes = stages * Stored::bytes + expanded_tile_bytes;
-  static constexpr int tiles = query_bytes + 4 * tile_bytes + stages * Stored::mean_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
+  static constexpr int tiles = query_bytes + 4 * tile_bytes + mean_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
   static constexpr int step_tokens = tiles * tile_tokens;
-  static constexpr int step_bytes = tiles * Stored::bytes;
-  static constexpr int stage_bytes = step_bytes + Stored::mean_bytes;
-  static constexpr int shared_bytes = query_bytes + tiles * tile_bytes + stages * Stored::mean_bytes;
+  static constexpr int stage_bytes = tiles * Stored::bytes;
+  static constexpr int shared_bytes = query_bytes + tiles * tile_bytes + mean_bytes;
 };
 
 // One warp's rows. Rows g and g + 8 of row tile m are this lane's.
@@ -65,6 +68,7 @@ struct PrefillRows {
   using Scores = float[row_tiles][2 * tiles][4];  // C fragments: columns are tokens
 
   uint4* q;               // (row_tiles, depth, 32 lanes) A fragments in shared memory
+  int page;               // of eight, in centres()
   float score_to_logit;   // what a score still lacks when exp2 sees it
   float logit_scale;
   float q_sums[groups][row_tiles][2];  // as in decode
@@ -123,33 +127,36 @@ struct PrefillRows {
       for (int r = 0; r < groups; ++r)
         for (int c = 0; c < 2; ++c) bias[r][m][c] = 0.f;
     }
+    page = 0;
     if constexpr (Stored::may_centre)
-      if (lane < Shape::warp_rows) centres()[lane] = 0.f;
+      for (int n = lane; n < Shape::mean_pages * Shape::warp_rows; n += warp_size) centres()[n] = 0.f;
   }
 
-  // (warp_rows) behind the queries: what the mean that a step's keys were stored without adds to a row's scores
+  // (mean_pages, warp_rows) behind the queries: what the mean that a page's keys were stored without adds to a row's scores
   __device__ __forceinline__ float* centres() const { return reinterpret_cast<float*>(q + row_tiles * depth * warp_size); }
 
-  __device__ __forceinline__ void find_centres(const std::byte* mean, int lane) const {
+  // means: of eight pages; without_first: the first page's keys are stored as they are
+  __device__ __forceinline__ void find_centres(const std::byte* means, bool without_first, int lane) const {
+    const int g = lane / 4, i = lane % 4;
+    __syncwarp();
 #pragma unroll 1
     for (int m = 0; m < row_tiles; ++m) {
-      float even[4] = {}, odd[4] = {};
+      float total[4] = {};
 #pragma unroll
       for (int k = 0; k < depth; ++k) {
         const uint4 a = q[(m * depth + k) * warp_size + lane];
-        const Words<2> b = Centre<head_dim>::fragment(mean, k, lane);
-        mma<T>(k % 2 ? odd : even, a.x, a.y, a.z, a.w, b.at[0], b.at[1]);
+        const Words<2> b = Centre<head_dim>::fragment(means + g * Shape::mean_stride, k, lane);
+        mma<T>(total, a.x, a.y, a.z, a.w, b.at[0], b.at[1]);
       }
-      if (lane % 4 == 0) {
-        centres()[m * 16 + lane / 4] = (even[0] + odd[0]) * (logit_scale / Un::even_unit);
-        centres()[m * 16 + lane / 4 + 8] = (even[2] + odd[2]) * (logit_scale / Un::even_unit);
-      }
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+        centres()[(2 * i + c % 2) * Shape::warp_rows + m * 16 + c / 2 * 8 + g] = without_first && 2 * i + c % 2 == 0 ? 0.f : total[c] * (logit_scale / Un::even_unit);
     }
     __syncwarp();
   }
   // Of row g + 8 h of row tile m.
   __device__ __forceinline__ float centre(int m, int h, int lane) const {
-    if constexpr (Stored::may_centre) return centres()[m * 16 + h * 8 + lane / 4];
+    if constexpr (Stored::may_centre) return centres()[page * Shape::warp_rows + m * 16 + h * 8 + lane / 4];
     return 0.f;
   }
 
@@ -214,10 +221,8 @@ struct PrefillRows {
     return Un::values(words.at + word % Tile::run);
   }
 
-  // Adds the step at token `begin`; position: of the warp's first row; mean: or null.
-  __device__ __forceinline__ void add(const PrefillParams& p, const std::byte* stage, const std::byte* mean, int begin, int position, int lane) {
-    if constexpr (Stored::may_centre)
-      if (mean) find_centres(mean, lane);
+  // Adds the step at token `begin`; position: of the warp's first row.
+  __device__ __forceinline__ void add(const PrefillParams& p, const std::byte* stage, int begin, int position, int lane) {
     Scores s;
     scores(stage, lane, s);
     if (p.soft_cap > 0.f) {
@@ -378,32 +383,38 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
   const std::int32_t* table = view.block_tables + s * view.block_table_stride;
   std::byte* stages = shared + Shape::query_bytes;
 
-  // A page holds block_tokens / 64 steps; its id and that of the page before are fetched a step before they are needed.
-  struct Ids {
-    int block, before;
-  };
-  const auto ids_of = [&](int step) {
-    const int page = step * Shape::step_tokens / view.block_tokens;
-    return step < steps ? Ids{table[page], Stored::may_centre ? table[max(page - 1, 0)] : 0} : Ids{};
-  };
-  const auto has_mean = [&](int step) { return Stored::may_centre && view.centred && step * Shape::step_tokens >= view.block_tokens; };
-  const auto issue = [&](int step, Ids ids) {
+  // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
+  const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
+  const auto issue = [&](int step, int block) {
     if (step < steps) {
       const int tile = step * Shape::step_tokens % view.block_tokens / tile_tokens;
-      const std::byte* source = view.tile(ids.block, kv_head, tile, Stored::bytes);
+      const std::byte* source = view.tile(block, kv_head, tile, Stored::bytes);
       const std::uint32_t target = shared_address(stages + (step - begin) % Shape::stages * Shape::stage_bytes);
 #pragma unroll
-      for (int n = 0; n < Shape::step_bytes; n += 16 * Shape::threads)
-        if (n + 16 * Shape::threads <= Shape::step_bytes || n + 16 * thread < Shape::step_bytes)
+      for (int n = 0; n < Shape::stage_bytes; n += 16 * Shape::threads)
+        if (n + 16 * Shape::threads <= Shape::stage_bytes || n + 16 * thread < Shape::stage_bytes)
           copy16_async(target + n + 16 * thread, source + n + 16 * thread);
-      if (has_mean(step) && 16 * thread < Stored::Mean::copied)
-        copy16_async(target + Shape::step_bytes + 16 * thread, view.mean(ids.before, kv_head, Stored::mean_bytes) + 16 * thread);
     }
     commit_copies();
   };
 
-  issue(begin, ids_of(begin));
-  Ids ids = ids_of(begin + 1);
+  // Means of centred keys: number r is that which page `first_page + r` is stored without; 16 threads copy one.
+  const int page_steps = view.block_tokens / Shape::step_tokens, first_page = begin / page_steps, pages = (steps - 1) / page_steps + 1 - first_page;
+  constexpr int mean_threads = Shape::threads / Shape::mean_pages;
+  std::byte* const means = shared + Shape::query_bytes + Shape::tiles * Shape::tile_bytes;
+  const auto mean_block = [&](int r) { return r < pages && first_page + r > 0 ? table[first_page + r - 1] : -1; };
+  const auto copy_mean = [&](int r, int block) {
+    if (block < 0) return;
+    const std::byte* source = view.mean(block, kv_head, Stored::mean_bytes);
+    const std::uint32_t target = shared_address(means + r % (2 * Shape::mean_pages) * Shape::mean_stride);
+    for (int n = 16 * (thread % mean_threads); n < Stored::Mean::copied; n += 16 * mean_threads) copy16_async(target + n, source + n);
+  };
+  const bool centred = Stored::may_centre && view.centred;
+  int page = 0, page_step = begin % page_steps, next_mean = -1;  // page: from first_page on
+  if (centred) copy_mean(thread / mean_threads, mean_block(thread / mean_threads));
+
+  issue(begin, block_of(begin));
+  int block = block_of(begin + 1);
   const std::int64_t start = view.query_starts[s];
   const int warp_row = first_row + warp * Shape::warp_rows, warp_position = position + warp * Shape::warp_rows;
   Rows rows;
@@ -413,8 +424,19 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
   for (int step = begin; step < steps; ++step) {
     wait_copies<0>();
     __syncthreads();
-    issue(step + 1, ids);
-    ids = ids_of(step + 2);
+    if (centred && (page_step == 0 || step == begin)) {  // a page begins
+      const int of_eight = page % Shape::mean_pages, other = page - of_eight + Shape::mean_pages + thread / mean_threads;
+      rows.page = of_eight;
+      if (of_eight == 0) {
+        next_mean = mean_block(other);
+        rows.find_centres(means + page % (2 * Shape::mean_pages) * Shape::mean_stride, first_page + page == 0, lane);
+      } else if (of_eight == 1) {
+        copy_mean(other, next_mean);
+      }
+    }
+    if (++page_step == page_steps) page_step = 0, ++page;
+    issue(step + 1, block);
+    block = block_of(step + 2);
     const int token = step * Shape::step_tokens;
     std::byte* stage = stages + (step - begin) % Shape::stages * Shape::stage_bytes;
     if constexpr (Stored::kind == TileKind::packed) {
@@ -427,7 +449,7 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
       __syncthreads();
     }
     const int first = p.window > 0 ? warp_position - p.window + 1 : 0, last = warp_position + Shape::warp_rows - 1;
-    if (token <= last && token + Shape::step_tokens > first) rows.add(p, stage, has_mean(step) ? stage + Shape::step_bytes : nullptr, token, warp_position, lane);
+    if (token <= last && token + Shape::step_tokens > first) rows.add(p, stage, token, warp_position, lane);
   }
   rows.end(p, p.out + start * p.out_stride + head * head_dim, warp_row, tokens, lane);
 }
