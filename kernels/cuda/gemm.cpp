@@ -2,6 +2,7 @@
 #include "gemm_cache.hpp"
 #include "gemm_few.hpp"
 #include "gemm_library.hpp"
+#include "gemm_stopwatch.hpp"
 
 #include <lmkit/base/error.hpp>
 
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,8 +17,6 @@
 namespace lmkit::kernels::cuda {
 
 namespace {
-
-constexpr double no_time = std::numeric_limits<double>::infinity();
 
 void require(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string(what) + " failed: " + cudaGetErrorString(error));
@@ -35,59 +33,6 @@ Status refuse(const Stream& stream, const char* reason) noexcept {
   if (stream.host) stream.host->fail(reason);
   return Status::invalid_argument;
 }
-
-// Times launches that find nothing of theirs in L2, as in a step, where other weights were read in between.
-class Stopwatch {
- public:
-  Stopwatch(const GemmShape& shape, const GemmArgs& args, void* workspace, cudaStream_t stream)
-      : stream_(stream),
-        scratch_{{workspace, Gemm::workspace_bytes},
-                 {args.y, args.tokens * shape.rows * size_of(shape.out)},
-                 {const_cast<void*>(args.x), args.tokens * shape.cols * size_of(shape.dtype)}} {
-    require(cudaEventCreate(&begin_), "creating an event");
-    require(cudaEventCreate(&end_), "creating an event");
-  }
-  ~Stopwatch() {
-    cudaEventDestroy(begin_);
-    cudaEventDestroy(end_);
-  }
-  Stopwatch(const Stopwatch&) = delete;
-
-  // Microseconds of the fastest of four launches, the first of which may load code; of fewer, if it is far from `best`.
-  template <class Launch>
-  double fastest(double best, Launch&& launch) {
-    double fastest = no_time;
-    for (int n = 0; n < 4 && (n < 2 || fastest < 1.3 * best); ++n) {
-      clear_l2();
-      require(cudaEventRecord(begin_, stream_), "recording an event");
-      if (launch() != Status::ok) return no_time;
-      require(cudaEventRecord(end_, stream_), "recording an event");
-      require(cudaEventSynchronize(end_), "measuring a product of matrices");
-      float ms = 0;
-      require(cudaEventElapsedTime(&ms, begin_, end_), "measuring a product of matrices");
-      fastest = std::min(fastest, 1e3 * ms);
-    }
-    return fastest;
-  }
-
- private:
-  void clear_l2() {
-    std::int64_t rest = 96 << 20;  // more than the largest L2 so far
-    for (const auto& [memory, bytes] : scratch_) {
-      const std::int64_t now = std::min(rest, bytes);
-      require(cudaMemsetAsync(memory, 0x3c, static_cast<std::size_t>(now), stream_), "clearing scratch memory");
-      rest -= now;
-    }
-  }
-
-  struct Scratch {
-    void* memory;
-    std::int64_t bytes;
-  };
-  cudaStream_t stream_;
-  Scratch scratch_[3];
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
-};
 
 // How token counts up to `tokens`, and above those of the step before, are run.
 struct Step {
@@ -129,13 +74,13 @@ struct Gemm::Impl {
   }
 
   Status run(Plan& plan, const Step& step, const GemmArgs& args, void* workspace, Stream stream) const noexcept {
-    return step.is_own() ? few.run(FewWay::of(step.choice.candidate), plan.shape, args, stream) : plan.library.run(step.algorithm, args, workspace, stream);
+    return step.is_own() ? few.run(step.choice.candidate, plan.shape, args, stream) : plan.library.run(step.algorithm, args, workspace, stream);
   }
 
   // Token counts first .. last by that choice, if it can run them all.
   std::optional<Step> step_of(Plan& plan, GemmChoice choice, std::span<const LibraryAlgorithm> algorithms, std::int64_t first, std::int64_t last) const {
     if (choice.source == GemmChoice::Source::own) {
-      if (choice.candidate < FewWay::count && few.can_run(FewWay::of(choice.candidate), plan.shape, last)) return Step{last, choice, {}};
+      if (few.can_run(choice.candidate, plan.shape, last)) return Step{last, choice, {}};
     } else if (choice.candidate < static_cast<int>(algorithms.size()) && plan.library.takes(algorithms[choice.candidate], first, last)) {
       return Step{last, choice, algorithms[choice.candidate]};
     }
@@ -153,16 +98,16 @@ struct Gemm::Impl {
       if (step && run(plan, *step, args, workspace, stream) == Status::ok) return *step;
     }
     std::optional<Step> best;
-    double best_time = no_time;
+    double best_time = Stopwatch::never;
     const auto race = [&](GemmChoice::Source source, int count) {
       for (int n = 0; n < count; ++n) {
         const auto step = step_of(plan, {source, n}, algorithms, first, last);
         if (!step) continue;
-        const double time = stopwatch.fastest(best_time, [&] { return run(plan, *step, args, workspace, stream); });
+        const double time = stopwatch.time(best_time, [&] { return run(plan, *step, args, workspace, stream); });
         if (time < best_time) best = step, best_time = time;
       }
     };
-    race(GemmChoice::Source::own, FewWay::count);
+    race(GemmChoice::Source::own, FewGemm::ways);
     race(GemmChoice::Source::library, static_cast<int>(algorithms.size()));
     if (!best) throw Error(ErrorKind::device, "neither cuBLASLt nor lmkit can run the product of matrices " + key);
     cache.add(key, best->choice);
@@ -178,15 +123,14 @@ void Gemm::prepare(const GemmShape& shape, const GemmArgs& args, void* workspace
   Plan* plan = impl_->find(shape, args.bias != nullptr);
   if (!plan) plan = &impl_->plans.emplace_back(impl_->lt, shape, args.bias != nullptr);
   if (!plan->steps.empty() && plan->steps.back().tokens >= args.tokens) return;
-  const auto on = reinterpret_cast<cudaStream_t>(stream.handle);
-  Stopwatch stopwatch(shape, args, workspace, on);
+  Stopwatch stopwatch(shape, args, workspace, stream);
   std::vector<Step> steps;
   for (const std::int64_t last : gemm_buckets(args.tokens)) {
     const std::int64_t first = steps.empty() ? 1 : steps.back().tokens + 1;
     steps.push_back(impl_->choose(*plan, first, last, args, workspace, stream, stopwatch));
   }
   plan->steps = std::move(steps);
-  require(cudaStreamSynchronize(on), "measuring products of matrices");
+  require(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(stream.handle)), "measuring products of matrices");
   impl_->cache.save();
 }
 

@@ -14,17 +14,50 @@ namespace {
 
 using Kernel = void (*)(FewParams);
 
+constexpr int stage_counts[] = {8, 6, 5, 4}, token_tile_counts[] = {1, 2, 4};
+
 int token_tiles_of(std::int64_t tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4; }
 
-template <class T, int stages>
-Kernel kernel_of(int token_tiles) {
-  return token_tiles == 1 ? few::kernel<T, 1, stages> : token_tiles == 2 ? few::kernel<T, 2, stages> : few::kernel<T, 4, stages>;
+template <class T, int token_tiles>
+Kernel kernel_of(int stages) {
+  switch (stages) {
+    case 8: return few::kernel<T, token_tiles, 8>;
+    case 6: return few::kernel<T, token_tiles, 6>;
+    case 5: return few::kernel<T, token_tiles, 5>;
+    default: return few::kernel<T, token_tiles, 4>;
+  }
+}
+
+template <class T>
+Kernel kernel_of(int token_tiles, int stages) {
+  return token_tiles == 1 ? kernel_of<T, 1>(stages) : token_tiles == 2 ? kernel_of<T, 2>(stages) : kernel_of<T, 4>(stages);
 }
 
 Kernel kernel_of(Dtype dtype, int token_tiles, int stages) {
-  if (dtype == Dtype::bf16) return stages == 8 ? kernel_of<__nv_bfloat16, 8>(token_tiles) : kernel_of<__nv_bfloat16, 4>(token_tiles);
-  return stages == 8 ? kernel_of<__half, 8>(token_tiles) : kernel_of<__half, 4>(token_tiles);
+  return dtype == Dtype::bf16 ? kernel_of<__nv_bfloat16>(token_tiles, stages) : kernel_of<__half>(token_tiles, stages);
 }
+
+// A launch's attributes: overlap with the launch before, clusters.
+struct Launch {
+  Launch(int blocks, int splits, std::int64_t shared, bool overlaps, cudaStream_t stream) {
+    if (overlaps) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (splits > 1) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+      attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(splits), 1, 1};
+    }
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(few::threads);
+    config.dynamicSmemBytes = static_cast<std::size_t>(shared);
+    config.stream = stream;
+    config.attrs = attributes;
+  }
+  Launch(const Launch&) = delete;
+  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchConfig_t config{};
+};
 
 void require(cudaError_t error) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("preparing the kernels for few tokens failed: ") + cudaGetErrorString(error));
@@ -33,38 +66,46 @@ void require(cudaError_t error) {
 }  // namespace
 
 FewGemm::FewGemm() {
-  int device = 0;
+  int device = 0, multiprocessors = 0;
   require(cudaGetDevice(&device));
-  require(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
-  require(cudaDeviceGetAttribute(&block_shared_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  require(cudaDeviceGetAttribute(&shared_, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
+  require(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  require(cudaDeviceGetAttribute(&shared_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  cudaFuncAttributes attributes{};
+  require(cudaFuncGetAttributes(&attributes, kernel_of(Dtype::bf16, 1, 4)));
+  shared_ -= static_cast<int>(attributes.sharedSizeBytes);
   for (const Dtype dtype : {Dtype::f16, Dtype::bf16})
-    for (const int token_tiles : {1, 2, 4})
-      for (const int stages : {4, 8}) {
+    for (const int token_tiles : token_tile_counts)
+      for (const int stages : stage_counts) {
         const auto* kernel = reinterpret_cast<const void*>(kernel_of(dtype, token_tiles, stages));
-        require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, block_shared_));
+        require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_));
         // one cut of L1 and shared memory for all, so that a block may start beside those of the launch before
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
       }
-  cudaFuncAttributes attributes{};
-  require(cudaFuncGetAttributes(&attributes, kernel_of(Dtype::bf16, 1, 4)));
-  sm90_ = attributes.ptxVersion >= 90;  // what was compiled for less can neither wait for a launch nor for a cluster
+  clusters_[0] = multiprocessors;
+  overlaps_ = attributes.ptxVersion >= 90;  // what was compiled for less can wait neither for a launch nor for a cluster
+  for (int way = 1; overlaps_ && way < ways; ++way) {
+    const Launch launch(multiprocessors >> way << way, 1 << way, shared_, false, nullptr);
+    require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 1, 4), &launch.config));
+  }
 }
 
-bool FewGemm::can_run(FewWay way, const GemmShape& shape, std::int64_t tokens) const noexcept {
-  if (tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
-  if (way.splits > 1 && (!sm90_ || few::chunks_of(static_cast<int>(shape.cols)) < way.splits * few::warps)) return false;
-  const int tokens_now = static_cast<int>(tokens);
-  constexpr int reserved = 1024;  // of each block, by the system
-  return few::shared_bytes(static_cast<int>(shape.cols), tokens_now, token_tiles_of(tokens), way.splits, way.stages) <=
-         std::min(block_shared_, shared_ / way.blocks - reserved);
+int FewGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
+  for (const int stages : stage_counts)
+    if (few::shared_bytes(static_cast<int>(shape.cols), static_cast<int>(tokens), token_tiles_of(tokens), 1 << way, stages) <= shared_) return stages;
+  return 0;
 }
 
-Status FewGemm::run(FewWay way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
+bool FewGemm::can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
+  if (way < 0 || way >= ways || clusters_[way] == 0 || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
+  if (way > 0 && few::chunks_of(static_cast<int>(shape.cols)) < few::workers << way) return false;
+  return stages_of(way, shape, tokens) > 0;
+}
+
+Status FewGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
   const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = static_cast<int>(args.tokens);
-  const int token_tiles = token_tiles_of(args.tokens), tiles = (rows + few::tile_rows - 1) / few::tile_rows;
+  const int token_tiles = token_tiles_of(args.tokens), splits = 1 << way, stages = stages_of(way, shape, args.tokens);
   // no more clusters than it takes for the longest to have as few tiles
-  const int most = std::max(1, multiprocessors_ * way.blocks / way.splits), turns = (tiles + most - 1) / most;
+  const int tiles = (rows + few::tile_rows - 1) / few::tile_rows, turns = (tiles + clusters_[way] - 1) / clusters_[way];
   const FewParams params{.weights = static_cast<const std::uint16_t*>(args.weights),
                          .bias = static_cast<const std::uint16_t*>(args.bias),
                          .x = static_cast<const std::uint16_t*>(args.x),
@@ -72,23 +113,11 @@ Status FewGemm::run(FewWay way, const GemmShape& shape, const GemmArgs& args, St
                          .rows = rows,
                          .cols = cols,
                          .tokens = tokens,
-                         .splits = way.splits,
+                         .splits = splits,
                          .clusters = (tiles + turns - 1) / turns,
                          .is_f32 = shape.out == Dtype::f32};
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {static_cast<unsigned>(way.splits), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(params.clusters * way.splits);
-  config.blockDim = dim3(few::threads);
-  config.dynamicSmemBytes = static_cast<std::size_t>(few::shared_bytes(cols, tokens, token_tiles, way.splits, way.stages));
-  config.stream = cuda_stream(stream);
-  config.attrs = attributes;
-  config.numAttrs = !sm90_ ? 0 : way.splits == 1 ? 1 : 2;
-  if (cudaLaunchKernelEx(&config, kernel_of(shape.dtype, token_tiles, way.stages), params) != cudaSuccess) return launched(stream);
-  return Status::ok;
+  const Launch launch(params.clusters * splits, splits, few::shared_bytes(cols, tokens, token_tiles, splits, stages), overlaps_, cuda_stream(stream));
+  return cudaLaunchKernelEx(&launch.config, kernel_of(shape.dtype, token_tiles, stages), params) == cudaSuccess ? Status::ok : launched(stream);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -2,11 +2,15 @@
 //
 // y = x Wᵀ for up to 32 tokens. Cost: the bytes of W, once; x comes from L2 once a block, and stays in shared memory.
 //
-// A tile of 16 rows of W is the A operand of m16n8k16, eight tokens its B. The eight warps of a block, and the blocks of a
+// A tile of 16 rows of W is the A operand of m16n8k16, eight tokens its B. Eight warps of a block, and the blocks of a
 // cluster, share a tile's columns: chunk c, 64 columns, is worker c mod workers'. What a lane multiplies it has copied itself,
-// W through a ring of stages that runs on from tile to tile, x once for all tiles. So no thread waits for another until a
-// tile's parts are added up, always in the same order. The order of columns within a product is free, so that a lane's share of
-// 32 columns is one load of 16 bytes: columns 8i .. 8i+7 stand for the operand's 2i, 2i+1, 2i+8, 2i+9, twice.
+// W through a ring of stages that runs on from tile to tile, x once for all tiles. The order of columns within a product is
+// free, so that a lane's share of 32 columns is one load of 16 bytes: columns 8i .. 8i+7 stand for the operand's 2i, 2i+1,
+// 2i+8, 2i+9, twice.
+//
+// Four more warps add up the workers' parts of a tile, always in the same order, and write them, while the eight are at the
+// next tile: two sets of parts are under way, and barriers in shared memory say which is full and which is free. In a cluster
+// each block adds up its own workers' parts, sends each sum to the block that owns the value, and adds up what it is sent.
 //
 // W does not depend on the launch before, so the ring is filled before its end.
 #pragma once
@@ -25,26 +29,27 @@ struct FewParams {
   const std::uint16_t* x;        // (tokens, cols)
   void* y;                       // (tokens, rows)
   std::int32_t rows, cols, tokens;
-  std::int32_t splits, clusters;
-  bool is_f32;  // y
+  std::int32_t splits, clusters;  // blocks of a cluster, clusters of the grid
+  bool is_f32;                    // y
 };
 
 namespace few {
 
-inline constexpr int warps = 8, threads = warps * warp_size;
+inline constexpr int workers = 8, adders = 4;  // warps
+inline constexpr int threads = (workers + adders) * warp_size;
 inline constexpr int tile_rows = 16, chunk_cols = 64;
 inline constexpr int stage_bytes = tile_rows * chunk_cols * 2;  // of a warp
 constexpr int tile_sums(int token_tiles) { return token_tiles * tile_rows * 8; }
 
 constexpr int chunks_of(int cols) { return (cols + chunk_cols - 1) / chunk_cols; }
 // Of the first worker, which has the most.
-constexpr int chunks_of_worker(int cols, int splits) { return (chunks_of(cols) + splits * warps - 1) / (splits * warps); }
+constexpr int chunks_of_worker(int cols, int splits) { return (chunks_of(cols) + splits * workers - 1) / (splits * workers); }
 
-// Shared memory: rings | x | two tiles' sums of each warp | two tiles' sums of the block
-constexpr int ring_bytes(int stages) { return warps * stages * stage_bytes; }
-constexpr std::int64_t x_bytes(int cols, int splits, int tokens) { return std::int64_t{chunks_of_worker(cols, splits)} * warps * chunk_cols * 2 * tokens; }
+// Shared memory: rings | x | two sets of each worker's parts | two sets of what the cluster's blocks send
+constexpr int ring_bytes(int stages) { return workers * stages * stage_bytes; }
+constexpr std::int64_t x_bytes(int cols, int splits, int tokens) { return std::int64_t{chunks_of_worker(cols, splits)} * workers * chunk_cols * 2 * tokens; }
 constexpr std::int64_t shared_bytes(int cols, int tokens, int token_tiles, int splits, int stages) {
-  return ring_bytes(stages) + x_bytes(cols, splits, tokens) + (2 * warps + 2) * tile_sums(token_tiles) * 4;
+  return ring_bytes(stages) + x_bytes(cols, splits, tokens) + 2 * (workers + 1) * tile_sums(token_tiles) * 4;
 }
 
 // 16 bytes, or zeros.
@@ -58,42 +63,74 @@ __device__ __forceinline__ uint4 load16(std::uint32_t address) {
   return x;
 }
 
+// --- barriers in shared memory: a phase ends when `count` have arrived and the bytes they expect have come ---
+
+__device__ __forceinline__ void init_barrier(std::uint32_t barrier, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+__device__ __forceinline__ void arrive(std::uint32_t barrier) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(barrier) : "memory");
+}
+// Returns when the phase of that parity has ended; at once for the odd one of a barrier that is new.
+__device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
+  std::uint32_t done = 0;
+  while (!done) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#else
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#endif
+  }
+}
+
 // --- the blocks of a cluster (sm_90) ---
-__device__ __forceinline__ void arrive_cluster() {
+
+// All threads of the cluster; barriers that were set up before are known to all after.
+__device__ __forceinline__ void meet_cluster() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  asm volatile("fence.mbarrier_init.release.cluster; barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
 #endif
 }
-__device__ __forceinline__ void wait_cluster() {
+__device__ __forceinline__ void arrive_expecting(std::uint32_t barrier, int bytes) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(barrier), "r"(bytes) : "memory");
 #endif
 }
-// What lies at `address` of the shared memory of block `part`.
-__device__ __forceinline__ float load_of_part(std::uint32_t address, int part) {
-  float x = 0.f;
+// To `address` of the shared memory of block `part`, whose barrier counts the bytes.
+__device__ __forceinline__ void send(std::uint32_t address, float x, std::uint32_t barrier, int part) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %1, %2; ld.shared::cluster.f32 %0, [there]; }"
-      : "=f"(x)
-      : "r"(address), "r"(part)
+      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %3; mapa.shared::cluster.u32 bell, %2, %3; "
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %1, [bell]; }" ::"r"(address),
+      "r"(__float_as_uint(x)), "r"(barrier), "r"(part)
       : "memory");
 #endif
-  return x;
 }
+
+// --- the parts of a block ---
+
+// Addresses in shared memory.
+struct Places {
+  std::uint32_t ring, x;      // of a warp
+  std::uint32_t parts, sent;  // (2, workers, sums) and (2, splits, sums / splits) floats
+  std::uint32_t barriers;     // full, free, landed, of each set
+  __device__ std::uint32_t full(int set) const { return barriers + 8 * set; }
+  __device__ std::uint32_t free(int set) const { return barriers + 16 + 8 * set; }
+  __device__ std::uint32_t landed(int set) const { return barriers + 32 + 8 * set; }
+};
 
 // A lane's share of W and x, chunk by chunk and tile by tile.
 struct Loader {
   const FewParams& p;
-  int lane, worker, workers, chunks;   // chunks: of this worker in a tile
-  std::uint32_t x_at;                  // of this lane's first token, in shared memory
-  int tile, tiles, chunk = 0;          // next to be copied
-  const std::uint16_t *low = nullptr, *high = nullptr;  // rows g and g + 8 of the tile, at the lane's columns
+  int lane, worker, all_workers, chunks;  // chunks: of this worker in a tile
+  std::uint32_t x;                        // of this lane's first token, in shared memory
+  int tile, tiles, chunk = 0;             // next to be copied
+  const std::uint16_t *low = nullptr, *high = nullptr;  // rows g and g + 8 of the tile
 
-  __device__ __forceinline__ int col(int chunk) const { return (worker + chunk * workers) * chunk_cols + lane % 4 * 8; }
+  __device__ __forceinline__ int col(int chunk) const { return (worker + chunk * all_workers) * chunk_cols + lane % 4 * 8; }
 
   __device__ __forceinline__ void find_rows() {
-    const int row = tile * tile_rows + lane / 4;  // rows that do not exist repeat the last, and are not stored
+    const int row = tile * tile_rows + lane / 4;  // rows that do not exist repeat the last, and are not written
     low = p.weights + static_cast<std::int64_t>(min(row, p.rows - 1)) * p.cols;
     high = p.weights + static_cast<std::int64_t>(min(row + 8, p.rows - 1)) * p.cols;
   }
@@ -112,7 +149,7 @@ struct Loader {
     if (++chunk == chunks) chunk = 0, tile += p.clusters;
   }
 
-  __device__ __forceinline__ std::uint32_t x_place(int chunk, int b, int n) const { return x_at + ((2 * chunk + b) * p.tokens + 8 * n) * 64; }
+  __device__ __forceinline__ std::uint32_t x_place(int chunk, int b, int n) const { return x + ((2 * chunk + b) * p.tokens + 8 * n) * 64; }
 
   // Chunk `chunk` of x: for each half b and token, the lane's 16 bytes.
   template <int token_tiles>
@@ -128,67 +165,23 @@ struct Loader {
   }
 };
 
-// Where value v lies among a warp's C fragments (n, lane, 4).
-__device__ __forceinline__ int fragment_place(int v) {
-  const int row = v % 16, token = v / 16 % 8;
-  return v / 128 * 128 + (row % 8 * 4 + token / 2) * 4 + row / 8 * 2 + token % 2;
-}
-
-// Writes value v of a tile: v = 128 n + 16 (token % 8) + row.
-template <class T>
-__device__ __forceinline__ void store(const FewParams& p, int tile, int v, float sum) {
-  const int row = tile * tile_rows + v % 16, token = v / 16;
-  if (row >= p.rows || token >= p.tokens) return;
-  if (p.bias) sum += load2(p.bias[row], std::is_same_v<T, __nv_bfloat16>).x;
-  const std::int64_t at = static_cast<std::int64_t>(token) * p.rows + row;
-  if (p.is_f32) static_cast<float*>(p.y)[at] = sum;
-  else static_cast<std::uint16_t*>(p.y)[at] = static_cast<std::uint16_t>(pack2<T>(sum, 0.f));
-}
-
+// A worker's part of every tile. The ring holds stages - 1 chunks of W.
 template <class T, int token_tiles, int stages>
-__global__ void __launch_bounds__(threads, 2) kernel(const FewParams p) {
-  extern __shared__ __align__(128) std::byte shared[];
-  constexpr int sums = tile_sums(token_tiles);
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  const int part = blockIdx.x % p.splits, worker = part * warps + warp, workers = p.splits * warps;
-  const int all_chunks = chunks_of(p.cols), chunks = worker < all_chunks ? (all_chunks - 1 - worker) / workers + 1 : 0;
-  const int x_stride = chunks_of_worker(p.cols, p.splits) * chunk_cols * 2 * p.tokens;  // of a warp
-  const std::uint32_t ring = shared_address(shared) + warp * stages * stage_bytes;
-  const std::uint32_t x_at = shared_address(shared) + ring_bytes(stages) + warp * x_stride + lane * 16;
-  float* warp_sums = reinterpret_cast<float*>(shared + ring_bytes(stages) + warps * x_stride);  // (2, warps, sums)
-  float* block_sums = warp_sums + 2 * warps * sums;                                             // (2, sums)
-
-  Loader loader{p, lane, worker, workers, chunks, x_at, static_cast<int>(blockIdx.x) / p.splits, (p.rows + tile_rows - 1) / tile_rows};
-  int tile = loader.tile;
-  start_dependents();
-  for (int s = 0; s < stages - 1; ++s) loader.copy_weights(ring + s * stage_bytes);
-  wait_for_prerequisites();  // x may be what the launch before wrote, and y what it read
+__device__ __forceinline__ void multiply(const FewParams& p, const Places& at, Loader& loader, int tile, int warp, int lane) {
   for (int s = 0; s < stages - 1; ++s) {
     loader.template copy_x<token_tiles>(s);
     commit_copies();
   }
-
-  // Adds the parts of a tile up, this block's share of its values, and writes them. The cluster has arrived with them.
-  const auto gather = [&](int of_tile, int parity) {
-    const std::uint32_t from = shared_address(block_sums + parity * sums);
-    for (int v = part * sums / p.splits + threadIdx.x; v < (part + 1) * sums / p.splits; v += threads) {
-      float sum = 0.f;
-      for (int s = 0; s < p.splits; ++s) sum += load_of_part(from + 4 * v, s);
-      store<T>(p, of_tile, v, sum);
-    }
-  };
-
-  int fill = stages - 1, use = 0, parity = 0, next_x = stages - 1;
-  bool is_first = true;
-  for (; tile < loader.tiles; tile += p.clusters, parity ^= 1, is_first = false) {
+  int fill = stages - 1, use = 0, next_x = stages - 1;
+  for (int turn = 0; tile < loader.tiles; tile += p.clusters, ++turn) {
     float c[token_tiles][4] = {};
-    for (int chunk = 0; chunk < chunks; ++chunk) {
+    for (int chunk = 0; chunk < loader.chunks; ++chunk) {
       wait_copies<stages - 2>();
-      loader.copy_weights(ring + fill * stage_bytes);
-      if (is_first) loader.template copy_x<token_tiles>(next_x++);
+      loader.copy_weights(at.ring + fill * stage_bytes);
+      if (turn == 0) loader.template copy_x<token_tiles>(next_x++);
       commit_copies();
       fill = fill + 1 == stages ? 0 : fill + 1;
-      const std::uint32_t stage = ring + use * stage_bytes + 16 * lane;
+      const std::uint32_t stage = at.ring + use * stage_bytes + 16 * lane;
       use = use + 1 == stages ? 0 : use + 1;
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
@@ -202,32 +195,109 @@ __global__ void __launch_bounds__(threads, 2) kernel(const FewParams p) {
         }
       }
     }
-
-    float* mine = warp_sums + (parity * warps + warp) * sums;
+    const int set = turn % 2;
+    wait_phase(at.free(set), turn / 2 % 2 ^ 1);
 #pragma unroll
-    for (int n = 0; n < token_tiles; ++n) *reinterpret_cast<float4*>(mine + n * 128 + lane * 4) = make_float4(c[n][0], c[n][1], c[n][2], c[n][3]);
-    __syncthreads();
-    if (p.splits > 1 && !is_first) {
-      wait_cluster();
-      gather(tile - p.clusters, parity ^ 1);
-    }
-    for (int v = threadIdx.x; v < sums; v += threads) {
-      const float* from = warp_sums + parity * warps * sums + fragment_place(v);
-      float sum = 0.f;
-#pragma unroll
-      for (int w = 0; w < warps; ++w) sum += from[w * sums];
-      if (p.splits == 1) store<T>(p, tile, v, sum);
-      else block_sums[parity * sums + v] = sum;
-    }
-    if (p.splits > 1) arrive_cluster();
-  }
-  if (p.splits > 1) {
-    wait_cluster();
-    gather(tile - p.clusters, parity ^ 1);
-    arrive_cluster();  // no block ends before others have read its sums
-    wait_cluster();
+    for (int n = 0; n < token_tiles; ++n)
+      asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at.parts + ((set * workers + warp) * token_tiles + n) * 512 + 16 * lane), "f"(c[n][0]),
+                   "f"(c[n][1]), "f"(c[n][2]), "f"(c[n][3])
+                   : "memory");
+    __syncwarp();
+    if (lane == 0) arrive(at.full(set));
   }
   wait_copies<0>();
+}
+
+__device__ __forceinline__ float load_float(std::uint32_t address) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
+  return x;
+}
+
+// Value v of a tile is that of the C fragments, (n, lane, 4).
+template <class T>
+__device__ __forceinline__ void store(const FewParams& p, int tile, int v, float sum) {
+  const int lane = v / 4 % warp_size, row = tile * tile_rows + lane / 4 + v / 2 % 2 * 8, token = v / 128 * 8 + lane % 4 * 2 + v % 2;
+  if (row >= p.rows || token >= p.tokens) return;
+  if (p.bias) sum += load2(p.bias[row], std::is_same_v<T, __nv_bfloat16>).x;
+  const std::int64_t at = static_cast<std::int64_t>(token) * p.rows + row;
+  if (p.is_f32) static_cast<float*>(p.y)[at] = sum;
+  else static_cast<std::uint16_t*>(p.y)[at] = static_cast<std::uint16_t>(pack2<T>(sum, 0.f));
+}
+
+// Adds up the parts of every tile. thread: of the adders'.
+template <class T, int token_tiles>
+__device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int tile, int part, int thread) {
+  constexpr int sums = tile_sums(token_tiles), all = adders * warp_size;
+  const int tiles = (p.rows + tile_rows - 1) / tile_rows, share = sums / p.splits;
+  for (int turn = 0; tile < tiles; tile += p.clusters, ++turn) {
+    const int set = turn % 2, parity = turn / 2 % 2;
+    wait_phase(at.full(set), parity);
+    float sum[token_tiles];
+#pragma unroll
+    for (int n = 0; n < token_tiles; ++n) {
+      sum[n] = 0.f;
+#pragma unroll
+      for (int w = 0; w < workers; ++w) sum[n] += load_float(at.parts + ((set * workers + w) * sums + n * all + thread) * 4);
+    }
+    __syncwarp();
+    if (thread % warp_size == 0) arrive(at.free(set));
+    if (p.splits == 1) {
+#pragma unroll
+      for (int n = 0; n < token_tiles; ++n) store<T>(p, tile, n * all + thread, sum[n]);
+      continue;
+    }
+    if (thread == 0) arrive_expecting(at.landed(set), sums * 4);
+#pragma unroll
+    for (int n = 0; n < token_tiles; ++n) {
+      const int v = n * all + thread, owner = v / share;
+      send(at.sent + ((set * p.splits + part) * share + v % share) * 4, sum[n], at.landed(set), owner);
+    }
+    wait_phase(at.landed(set), parity);
+    for (int v = thread; v < share; v += all) {
+      float total = 0.f;
+      for (int s = 0; s < p.splits; ++s) total += load_float(at.sent + ((set * p.splits + s) * share + v) * 4);
+      store<T>(p, tile, part * share + v, total);
+    }
+    // A block sends for the tile after the next when it has been sent all of the next; that no block does before this one has
+    // read what lies here.
+    asm volatile("bar.sync 1, %0;" ::"n"(adders * warp_size) : "memory");
+  }
+}
+
+template <class T, int token_tiles, int stages>
+__global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
+  extern __shared__ __align__(128) std::byte shared[];
+  __shared__ __align__(8) std::uint64_t barriers[6];
+  static_assert(adders * warp_size == tile_sums(1));
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  const int part = blockIdx.x % p.splits, tile = blockIdx.x / p.splits;
+  const int x_stride = chunks_of_worker(p.cols, p.splits) * chunk_cols * 2 * p.tokens;  // of a warp
+
+  Places at;
+  at.ring = shared_address(shared) + warp * stages * stage_bytes;
+  at.x = shared_address(shared) + ring_bytes(stages) + warp * x_stride;
+  at.parts = shared_address(shared) + ring_bytes(stages) + workers * x_stride;
+  at.sent = at.parts + 2 * workers * tile_sums(token_tiles) * 4;
+  at.barriers = shared_address(barriers);
+
+  start_dependents();
+  const int worker = part * workers + warp, all_workers = p.splits * workers, all_chunks = chunks_of(p.cols);
+  const int chunks = worker < all_chunks ? (all_chunks - 1 - worker) / all_workers + 1 : 0;
+  Loader loader{p, lane, worker, all_workers, chunks, at.x + lane * 16, tile, (p.rows + tile_rows - 1) / tile_rows};
+  if (warp < workers)
+    for (int s = 0; s < stages - 1; ++s) loader.copy_weights(at.ring + s * stage_bytes);
+  if (threadIdx.x == 0)
+    for (int set = 0; set < 2; ++set) {
+      init_barrier(at.full(set), workers);
+      init_barrier(at.free(set), adders);
+      init_barrier(at.landed(set), 1);
+    }
+  __syncthreads();
+  if (p.splits > 1) meet_cluster();
+  wait_for_prerequisites();  // x may be what the launch before wrote, and y what it read
+  if (warp < workers) multiply<T, token_tiles, stages>(p, at, loader, tile, warp, lane);
+  else add_up<T, token_tiles>(p, at, tile, part, static_cast<int>(threadIdx.x) - workers * warp_size);
 }
 
 }  // namespace few

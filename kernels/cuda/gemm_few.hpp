@@ -7,32 +7,27 @@
 
 namespace lmkit::kernels::cuda {
 
-// How a product is laid out; a number in [0, count) stands for each.
-struct FewWay {
-  int splits;  // blocks of a cluster, which share a row's columns: 1, 2, 4 or 8
-  int blocks;  // of a multiprocessor: 1 or 2
-  int stages;  // of a warp's ring: 4 or 8
-
-  static constexpr int count = 16;
-  static constexpr FewWay of(int number) { return {1 << number % 4, 1 + number / 4 % 2, number / 8 ? 8 : 4}; }
-};
-
-// The kernels on the device that was current.
+// The kernels on the device that was current. A product has several ways, a number in [0, ways) each: way n gives a row's
+// columns to a cluster of 2ⁿ blocks.
 class FewGemm {
  public:
   static constexpr std::int64_t most_tokens = 32;
+  static constexpr int ways = 4;
 
   FewGemm();  // throws Error(device)
 
-  // Whether the way exists here, has shared memory enough, and leaves no block of a cluster without columns.
-  bool can_run(FewWay way, const GemmShape& shape, std::int64_t tokens) const noexcept;
+  // Whether the way exists here, has shared memory enough, and leaves no worker without columns.
+  bool can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;
 
-  // can_run. W must have been written before the launch before: it may still run while the first rows are read.
-  Status run(FewWay way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept;
+  // can_run. W must have been written before the launch before: that may still run while the first rows are read.
+  Status run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept;
 
  private:
-  int multiprocessors_ = 0, block_shared_ = 0, shared_ = 0;  // bytes a block may have, and a multiprocessor has
-  bool sm90_ = false;                                        // clusters, and launches that overlap
+  int stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;  // that fit; 0: too few
+
+  int shared_ = 0;           // bytes a block may have
+  int clusters_[ways] = {};  // that run at a time, one block a multiprocessor; 0: not here
+  bool overlaps_ = false;    // with the launch before
 };
 
 }  // namespace lmkit::kernels::cuda

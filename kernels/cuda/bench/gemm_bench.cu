@@ -3,10 +3,10 @@
 // lmkit_gemm_bench: the products of matrices of Llama-3.1-8B in bf16, against the read bandwidth and the rate of a large
 // product, both measured in the same run.
 //
-//     lmkit_gemm_bench [--json FILE] [--ways] [--tokens N]…     --ways: also each layout of our own kernels
+//     lmkit_gemm_bench [--json FILE] [--ways] [--tokens N]…     --ways: also each way of our own kernels
 //
 // Times are medians over replays of a graph of launches that take turns on four copies of the weights, which is more than L2
-// holds; so one launch may overlap the next, as in a step. "gemm" is what Gemm has chosen, "own" the fastest layout of our
+// holds; so one launch may overlap the next, as in a step. "gemm" is what Gemm has chosen, "own" the fastest way of our
 // kernels, "cublasLt" the fastest of the heuristic's candidates; "layer" the four products of a layer in turn.
 #include "../gemm_few.hpp"
 #include "../gemm_library.hpp"
@@ -125,12 +125,11 @@ struct Bench {
 
   Best own(const Named& m, std::int64_t tokens) {
     Best best = nothing;
-    for (int n = 0; n < FewWay::count; ++n) {
-      const FewWay way = FewWay::of(n);
+    for (int way = 0; way < FewGemm::ways; ++way) {
       if (!few.can_run(way, m.shape, tokens)) continue;
       const auto launch = [=, this, &m](int copy) { must(few.run(way, m.shape, args(m, tokens, copy), on)); };
       const double us = time(tokens, launch);
-      if (shows_ways) std::printf("    %-8s %5d  %d splits, %d blocks, %d stages: %8.2f us\n", m.name, int(tokens), way.splits, way.blocks, way.stages, us);
+      if (shows_ways) std::printf("    %-8s %5d  way %d %8.2f us\n", m.name, int(tokens), way, us);
       if (us < best.us) best = {launch, us};
     }
     return best;
