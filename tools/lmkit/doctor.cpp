@@ -7,6 +7,7 @@
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
+#include <lmkit/builtin/cuda.hpp>
 #include <lmkit/kernels/cpu_isa.hpp>
 #include <lmkit/kernels/machine_limits.hpp>
 #include <lmkit/model/model_file.hpp>
@@ -17,8 +18,6 @@
 
 #include <algorithm>
 #include <filesystem>
-
-#include <dlfcn.h>
 
 namespace lmkit::cli {
 namespace {
@@ -66,14 +65,24 @@ Finding look_at_bandwidth(int threads) {
   return {"read bandwidth", Health::good, fmt::format("{:.1f} GB/s from memory with {} threads", rate / 1e9, threads), {}};
 }
 
-Finding look_at_cuda() {
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (driver) dlclose(driver);
-  const bool device = std::filesystem::exists("/dev/nvidia0");
-  if (!device && !driver) return {"CUDA", Health::good, "no NVIDIA device; lmkit runs on the CPU", {}};
-  if (!device) return {"CUDA", Health::warning, "a driver library, but no device", "load the kernel module, or pass the device into the container"};
-  if (!driver) return {"CUDA", Health::warning, "a device, but no libcuda.so.1", "install the NVIDIA driver"};
-  return {"CUDA", Health::warning, "a device and its driver; this lmkit computes on the CPU", "nothing to do: CUDA kernels are not part of this version"};
+// One finding for each GPU, or one that says why there is none to use.
+std::vector<Finding> look_at_gpus() {
+  if (!std::filesystem::exists("/dev/nvidia0") && !std::filesystem::exists("/dev/dxg"))
+    return {{"GPU", Health::good, "no NVIDIA device; lmkit runs on the CPU", {}}};
+  try {
+    std::vector<Finding> findings;
+    const auto& library = cuda_library();
+    for (const auto& gpu : library.gpus()) {
+      const std::string found = fmt::format("{} (compute capability {}.{}), {}, {} free; built for {}", gpu.name, gpu.major, gpu.minor,
+                                            bytes_for_people(gpu.memory), bytes_for_people(gpu.free), library.archs);
+      const std::int64_t enough = gpu.memory / 2;
+      if (gpu.free >= enough) findings.push_back({"GPU", Health::good, found, {}});
+      else findings.push_back({"GPU", Health::warning, found, "end other programs on the GPU (nvidia-smi lists them), or --device-memory-limit"});
+    }
+    return findings;
+  } catch (const Error& error) {
+    return {{"GPU", Health::warning, error.found(), error.remedy()}};
+  }
 }
 
 std::vector<Finding> look_at_plugins(const Arguments& arguments) {
@@ -113,7 +122,7 @@ int doctor_command(const Arguments& arguments) {
   const Machine machine = this_machine();
   std::vector<Finding> findings{look_at_cpu(machine), look_at_caches(machine), look_at_threads(threads), look_at_memory(machine)};
   if (machine.available > (std::int64_t{1} << 30)) findings.push_back(look_at_bandwidth(threads));
-  findings.push_back(look_at_cuda());
+  for (Finding& finding : look_at_gpus()) findings.push_back(std::move(finding));
   for (Finding& finding : look_at_plugins(arguments)) findings.push_back(std::move(finding));
   findings.push_back(look_at_model());
 
