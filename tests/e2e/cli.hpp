@@ -5,6 +5,7 @@
 
 #include "process.hpp"
 
+#include <catch.hpp>
 #include <lmkit/base/error.hpp>
 #include <lmkit/model/model_file.hpp>
 
@@ -28,6 +29,12 @@ inline std::optional<std::string> default_model() {
   } catch (const Error&) {
     return std::nullopt;
   }
+}
+
+inline bool have_model() {
+  const bool found = default_model().has_value();
+  if (!found) WARN("the default model is not in the cache (tools/test fetches it): nothing was tested");
+  return found;
 }
 
 // A GGUF file with no tensors that claims an architecture.

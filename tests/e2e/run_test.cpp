@@ -16,12 +16,6 @@ namespace {
 
 namespace json = boost::json;
 
-bool have_model() {
-  const bool found = default_model().has_value();
-  if (!found) WARN("the default model is not in the cache (tools/test fetches it): nothing was tested");
-  return found;
-}
-
 const std::string question = "What is the capital of France?";
 const std::string counting = "1, 2, 3, 4, 5, 6, 7, 8,";  // every next token is certain, so that rounding cannot change it
 

@@ -8,10 +8,12 @@
 #include <clocale>
 #include <cstdio>
 #include <cstring>
+#include <cwchar>
 #include <iostream>
 #include <string_view>
 
 #include <langinfo.h>
+#include <unistd.h>
 
 namespace lmkit::cli {
 namespace {
@@ -20,6 +22,19 @@ namespace {
 void use_utf8() {
   std::setlocale(LC_CTYPE, "");
   if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+// libedit's own reader misses a Ctrl-C that comes between the prompt and the read.
+int read_character(EditLine*, wchar_t* character) {
+  std::mbstate_t state{};
+  for (;;) {
+    char byte;
+    const ssize_t count = wait_for_key() ? ::read(STDIN_FILENO, &byte, 1) : -1;
+    if (count <= 0) return static_cast<int>(count);
+    const std::size_t used = std::mbrtowc(character, &byte, 1, &state);
+    if (used <= 1) return 1;
+    if (used == static_cast<std::size_t>(-1)) state = {};  // no character: dropped
+  }
 }
 
 }  // namespace
@@ -42,6 +57,8 @@ struct LineEditor::Impl {
     el_set(editor, EL_CLIENTDATA, this);
     el_set(editor, EL_PROMPT, prompt_of);
     el_set(editor, EL_EDITOR, "emacs");
+    el_set(editor, EL_GETCFN, read_character);
+    for (const char* mode : {"-d", "-x"}) el_set(editor, EL_SETTY, mode, "+noflsh", nullptr);  // Ctrl-C must not swallow output
     el_set(editor, EL_HIST, ::history, history);
     el_set(editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
   }

@@ -7,21 +7,28 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 namespace lmkit::cli {
 namespace {
 
 std::atomic<int> interrupt_count{0};
+int interrupt_event = -1;  // readable from a Ctrl-C on: a wait sees it, however short before it came
 
 extern "C" void count_interrupt(int) {
   if (interrupt_count.fetch_add(1) >= 2) _exit(interrupted_exit_code);
+  const int before = errno;
+  eventfd_write(interrupt_event, 1);
+  errno = before;
 }
 
 constexpr const char* erase_line = "\r\x1b[K";
@@ -85,6 +92,7 @@ void end_progress() {
 }
 
 void catch_interrupts() {
+  if (interrupt_event < 0) interrupt_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct sigaction action {};
   action.sa_handler = count_interrupt;  // without SA_RESTART: a blocked read returns
   sigemptyset(&action.sa_mask);
@@ -92,7 +100,19 @@ void catch_interrupts() {
 }
 
 int interrupts() { return interrupt_count.load(); }
-void forget_interrupts() { interrupt_count = 0; }
+
+void forget_interrupts() {
+  interrupt_count = 0;
+  eventfd_t ignored;
+  eventfd_read(interrupt_event, &ignored);
+}
+
+bool wait_for_key() {
+  pollfd ready[] = {{STDIN_FILENO, POLLIN, 0}, {interrupt_event, POLLIN, 0}};
+  while (poll(ready, 2, -1) < 0 && errno == EINTR) {
+  }
+  return ready[1].revents == 0;
+}
 
 std::string bytes_for_people(std::int64_t bytes) {
   constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

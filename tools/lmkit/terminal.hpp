@@ -40,6 +40,7 @@ void end_progress();
 void catch_interrupts();
 int interrupts();
 void forget_interrupts();
+bool wait_for_key();  // false: Ctrl-C came first, or before
 inline constexpr int interrupted_exit_code = 130;
 
 std::string bytes_for_people(std::int64_t bytes);  // "6.3 GiB"
