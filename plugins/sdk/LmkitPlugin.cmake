@@ -9,6 +9,10 @@
 #   A plugin: one shared object name.so that exports lmkit_plugin_entry alone, with KERNELS compiled per instruction set.
 #   CUDA names .cu files and libraries of its CUDA half, for which LMKIT_PLUGIN_CUDA_ARCHS is defined; where CMake has no
 #   CUDA language they are left out. The runtime is linked statically, so the file loads on a machine without CUDA.
+#
+# lmkit_enable_cuda()
+#   In a project of its own, before lmkit_add_plugin: turns CMake's CUDA language on where there is nvcc, for the GPU of this
+#   machine unless CMAKE_CUDA_ARCHITECTURES says otherwise.
 include_guard(GLOBAL)
 
 set(LMKIT_SDK_DIR ${CMAKE_CURRENT_LIST_DIR})
@@ -42,6 +46,29 @@ function(lmkit_add_isa_kernels target)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
   endforeach()
 endfunction()
+
+macro(lmkit_enable_cuda)
+  if(NOT CMAKE_CUDA_COMPILER)
+    find_program(LMKIT_NVCC nvcc HINTS /usr/local/cuda/bin)
+  endif()
+  if(LMKIT_NVCC AND NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${LMKIT_NVCC})
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      execute_process(COMMAND nvidia-smi -L RESULT_VARIABLE no_gpu OUTPUT_QUIET ERROR_QUIET)
+      set(CMAKE_CUDA_ARCHITECTURES native)
+      if(no_gpu)
+        set(CMAKE_CUDA_ARCHITECTURES 80)  # whose PTX newer GPUs compile when they load it
+      endif()
+    endif()
+    enable_language(CUDA)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know that nvcc 12 and 13 speak C++20
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
+    set(CMAKE_CUDA_STANDARD 20)
+    string(APPEND CMAKE_CUDA_FLAGS " --expt-relaxed-constexpr")
+    find_package(CUDAToolkit REQUIRED)
+  endif()
+endmacro()
 
 function(lmkit_add_plugin name)
   cmake_parse_arguments(PLUGIN "" "" "SOURCES;KERNELS;CUDA" ${ARGN})

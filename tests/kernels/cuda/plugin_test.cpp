@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The CUDA halves of kv-int4 and kv-int8, called through the table of the shared object: the same bits as the templates.
+// The CUDA halves of kv-int4, kv-int8 and the example's kv-nf4, called through the table of the shared object: the same bits as the templates.
 #include "kv_run.hpp"
+
+#include <examples/05_codec_plugin/normal_float4.hpp>
+#include <lmkit/kernels/cuda/codec_kv.hpp>
 
 #include <dlfcn.h>
 
@@ -19,7 +22,7 @@ const lmkit_host test_host = {sizeof(lmkit_host), LMKIT_ABI_MAJOR, LMKIT_ABI_MIN
 
 const lmkit_plugin* load(const std::string& id) {
   const char* folder = std::getenv("LMKIT_PLUGIN_PATH");
-  const std::string path = (folder ? folder : LMKIT_TEST_PLUGINS) + ("/" + id + ".so");
+  const std::string path = folder ? folder + ("/" + id + ".so") : id == "kv-nf4" ? LMKIT_TEST_CODEC_PLUGIN : LMKIT_TEST_PLUGINS + ("/" + id + ".so");
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) FAIL(dlerror());
   return static_cast<const lmkit_plugin*>(dlsym(library, LMKIT_PLUGIN_SYMBOL));
@@ -42,6 +45,7 @@ TEST_CASE("A plugin's table runs the kernels of its codec") {
   const Case int4 = case_of<AffineCodec<4, 64, false>, 64>("int4", affine_kv_kernels<4, false>(), 0.14);
   const Pair pairs[] = {{"kv-int8", case_of<AffineCodec<8, 128, false>, 128>("int8", affine_kv_kernels<8, false>(), 0.012), false, false, {}},
                         {"kv-int8", case_of<AffineCodec<8, 64, true>, 64>("int8, scale only", affine_kv_kernels<8, true>(), 0.012), false, false, {{"zero-point", "false"}}},
+                        {"kv-nf4", case_of<NormalFloat4, 64>("normal floats", codec_kv_kernels<NormalFloat4>(), 0.12), false, false, {}},
                         {"kv-int4", int4, true, true, {}},
                         {"kv-int4", int4, false, false, {{"rotation", "none"}, {"centre", "none"}}}};
   for (const Pair& pair : pairs) {

@@ -7,6 +7,10 @@
 //     struct MyCodec { static constexpr int group = 32; struct Packed {…}; encode, decode };
 //     LMKIT_KV_CODEC_PLUGIN(MyCodec, "kv-mine", "1.0.0", "what it does, in a line", "Apache-2.0")
 //
+//   With the codec in a header, a .cu file given as CUDA adds its CUDA half (kernels/cuda/codec_kv.hpp):
+//
+//     LMKIT_KV_CODEC_CUDA(MyCodec);
+//
 //   Anything else: a C++ type that models a concept, its options, and the entry:
 //
 //     constexpr lmkit_option depth = lmkit::plugin::integer_option("depth", "how deep", "3", 1, 9);
@@ -162,11 +166,19 @@ class CodecKv : public kernels::CpuKv {
   }
 };
 
+#if defined(LMKIT_PLUGIN_CUDA_ARCHS)
+template <KvCodec Codec>
+using CodecBackend = kernels::cuda::DeviceKv<CodecKv<Codec>, kernels::cuda::CodecCudaKv<Codec>>;
+#else
+template <KvCodec Codec>
+using CodecBackend = CodecKv<Codec>;
+#endif
+
 }  // namespace lmkit::plugin
 
 #define LMKIT_KV_CODEC_PLUGIN(Codec, id, version, summary, licence)                                                      \
   static_assert(lmkit::check_kv_codec<Codec>());                                                                         \
   LMKIT_PLUGIN_ENTRY = lmkit::plugin::describe(id, version, summary, licence, lmkit::plugin::options<>,                  \
-                                               lmkit::plugin::serves<lmkit::kv_table<lmkit::plugin::CodecKv<lmkit::plugin::CodecOr<Codec>>>>);
+                                               lmkit::plugin::serves<lmkit::kv_table<lmkit::plugin::CodecBackend<lmkit::plugin::CodecOr<Codec>>>>);
 
 #endif
