@@ -122,19 +122,20 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def perplexity(model, tokens, context, kv="f16", threads=2, chunks=None, progress=None):
-    """llama.cpp's definition: chunks of `context` tokens that do not overlap, the second half of each is scored."""
+def perplexity(model, engine, tokens, context, chunks=None, progress=None):
+    """llama.cpp's definition: chunks of `context` tokens that do not overlap, the second half of each is scored.
+
+    engine: a Context, or whatever else has clear() and feed(ids, logits_from)."""
     count = len(tokens) // context
     count = min(count, chunks) if chunks else count
-    cache = Context(model, context, kv, threads)
     first = context // 2
     total, scored = 0.0, 0
     for chunk in range(count):
         ids = list(tokens[chunk * context : (chunk + 1) * context])
         if model.adds_bos():
             ids[0] = model.bos()
-        cache.clear()
-        logits = cache.feed(ids, logits_from=first)[:-1]
+        engine.clear()
+        logits = engine.feed(ids, logits_from=first)[:-1]
         targets = np.array(ids[first + 1 :])
         top = logits.max(-1, keepdims=True)
         spread = np.log(np.exp(logits - top).sum(-1, dtype=np.float64)) + top[:, 0]
@@ -142,5 +143,4 @@ def perplexity(model, tokens, context, kv="f16", threads=2, chunks=None, progres
         scored += len(targets)
         if progress:
             progress(chunk + 1, count, float(np.exp(total / scored)))
-    cache.close()
     return {"perplexity": float(np.exp(total / scored)), "chunks": count, "scored": scored}

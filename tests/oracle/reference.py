@@ -46,8 +46,8 @@ class Reference:
         weights /= weights.sum(-1, keepdims=True)
         return np.einsum("hij,jhd->ihd", weights, np.repeat(values, group, 1)).reshape(tokens, -1)
 
-    def feed(self, ids):
-        """Appends tokens; returns the logits (tokens, vocabulary) of what follows each."""
+    def feed(self, ids, logits_from=0):
+        """Appends tokens; returns the logits (n, vocabulary) of what follows each of ids[logits_from:]."""
         x = self.weights["token_embd.weight"][ids]
         begin = len(self.keys[0])
         split = lambda y: y.reshape(len(ids), -1, self.head_dim)
@@ -62,4 +62,4 @@ class Reference:
             gate, up = self.product(h, layer + "ffn_gate"), self.product(h, layer + "ffn_up")
             x = x + self.product(gate / (1 + np.exp(-gate)) * up, layer + "ffn_down")
         output = "output" if "output.weight" in self.weights else "token_embd"
-        return self.product(self.norm(x, "output_norm"), output)
+        return self.product(self.norm(x[logits_from:], "output_norm"), output)
