@@ -103,7 +103,7 @@ struct Gemm::Impl {
       for (int n = 0; n < count; ++n) {
         const auto step = step_of(plan, {source, n}, algorithms, first, last);
         if (!step) continue;
-        const double time = stopwatch.time(best_time, [&] { return run(plan, *step, args, workspace, stream); });
+        const double time = stopwatch.time(last, best_time, [&] { return run(plan, *step, args, workspace, stream); });
         if (time < best_time) best = step, best_time = time;
       }
     };

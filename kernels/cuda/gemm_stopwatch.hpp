@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Times products of matrices at load as they run in a step: after launches that have read other memory, so that nothing of
-// theirs is left in L2, and which they may overlap.
+// Times products of matrices at load as they run in a step, one after another, which they may overlap, and with nothing of
+// their weights left in L2: weights that are no larger than L2 have other memory read in between, unless there are so many
+// tokens that reading the weights is not what the product waits for.
 #pragma once
 
 #include <lmkit/kernels/cuda/gemm.hpp>
@@ -22,12 +23,12 @@ class Stopwatch {
   ~Stopwatch();
   Stopwatch(const Stopwatch&) = delete;
 
-  // Microseconds of a launch, with those of the reading in between, which are always the same; `never` if it cannot run. What
-  // is far from `best` is timed once.
-  double time(double best, const std::function<Status()>& launch);
+  // Microseconds of a launch for so many tokens, with those of the reading in between, which are the same for each; `never` if
+  // it cannot run. What is far from `best` is timed less.
+  double time(std::int64_t tokens, double best, const std::function<Status()>& launch);
 
  private:
-  double time_of(int launches, const std::function<Status()>& launch);
+  double time_of(int launches, bool reads, const std::function<Status()>& launch);
   void read_others();
 
   struct Memory {
@@ -35,6 +36,7 @@ class Stopwatch {
     std::int64_t bytes;
   };
   cudaStream_t stream_;
+  std::int64_t weight_bytes_;
   Memory memory_[3];
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };

@@ -3,7 +3,7 @@
 // lmkit_gemm_bench: the products of matrices of Llama-3.1-8B in bf16, against the read bandwidth and the rate of a large
 // product, both measured in the same run.
 //
-//     lmkit_gemm_bench [--json FILE] [--ways] [--tokens N]…     --ways: also each way of our own kernels
+//     lmkit_gemm_bench [--json FILE] [--ways] [--tokens N]…     --ways: also each way and candidate, and what was chosen
 //
 // Times are medians over replays of a graph of launches that take turns on four copies of the weights, which is more than L2
 // holds; so one launch may overlap the next, as in a step. "gemm" is what Gemm has chosen, "own" the fastest way of our
@@ -18,6 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iostream>
 #include <limits>
 #include <memory>
 #include <string>
@@ -119,8 +121,7 @@ struct Bench {
   }
 
   Best chosen(const Named& m, std::int64_t tokens) {
-    const auto launch = [=, this, &m](int copy) { must(gemm.run(m.shape, args(m, tokens, copy), workspace.data(), on)); };
-    return {launch, time(tokens, launch)};
+    return {[=, this, &m](int copy) { must(gemm.run(m.shape, args(m, tokens, copy), workspace.data(), on)); }, 0};
   }
 
   Best own(const Named& m, std::int64_t tokens) {
@@ -138,9 +139,12 @@ struct Bench {
   Best library(const Named& m, std::int64_t tokens) {
     Best best = nothing;
     LibraryGemm& product = *libraries.emplace_back(std::make_unique<LibraryGemm>(lt, m.shape, false));
+    int candidate = 0;
     for (const auto& algorithm : product.candidates(tokens)) {
       const auto launch = [=, this, &m, &product](int copy) { must(product.run(algorithm, args(m, tokens, copy), workspace.data(), on)); };
       const double us = time(tokens, launch);
+      if (shows_ways) std::printf("    %-8s %5d  candidate %2d %8.2f us\n", m.name, int(tokens), candidate, us);
+      ++candidate;
       if (us < best.us) best = {launch, us};
     }
     return best;
@@ -162,8 +166,10 @@ struct Bench {
     double operations = 0;
     const auto each = [&](const Named& m, auto&& use) {
       const Best best[] = {chosen(m, tokens), own(m, tokens), library(m, tokens)};
+      double us[3];
+      for (int s = 0; s < 3; ++s) us[s] = best[s].launch ? time(tokens, best[s].launch) : best[s].us;  // once more, side by side
       for (int s = 0; s < 3; ++s) {
-        add(m.name, tokens, names[s], best[s].us, weight_bytes(m.shape), 2.0 * m.shape.rows * m.shape.cols * tokens);
+        add(m.name, tokens, names[s], us[s], weight_bytes(m.shape), 2.0 * m.shape.rows * m.shape.cols * tokens);
         use(s, best[s]);
       }
     };
@@ -231,6 +237,9 @@ void run(int argc, char** argv) {
   bench.fill_x();
   for (const std::int64_t t : tokens) bench.measure(t);
   if (json) bench.write_json(json, device.name);
+  if (shows_ways)
+    for (const auto& file : std::filesystem::recursive_directory_iterator(cache))
+      if (std::ifstream choices(file.path()); file.is_regular_file()) std::cout << choices.rdbuf();
   std::filesystem::remove_all(cache);
 }
 
