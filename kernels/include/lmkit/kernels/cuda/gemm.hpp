@@ -29,7 +29,7 @@ struct GemmShape {
 };
 
 struct GemmArgs {
-  const void* weights = nullptr;
+  const void* weights = nullptr;  // written before the launch before run's, which may still be under way when they are read
   const void* bias = nullptr;  // (rows) of dtype, or null
   const void* x = nullptr;     // (tokens, cols) of dtype, without gaps, 16-byte aligned
   void* y = nullptr;           // (tokens, rows) of out, without gaps, 16-byte aligned
