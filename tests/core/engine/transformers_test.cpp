@@ -5,8 +5,8 @@
 #include "engine_fixture.hpp"
 
 #include <lmkit/builtin/cuda.hpp>
-#include <lmkit/kernels/kv_kernels.hpp>
 #include <lmkit/plugin/registry.hpp>
+#include <plain_kv.hpp>
 #include <seeded_model.hpp>
 
 #include <algorithm>
@@ -36,20 +36,6 @@ std::shared_ptr<const ModelFile> model_of(const json::value& fixture) {
   lmkit_test::write_seeded_model(directory, fixture.as_object());
   return open_model(directory.path().string());  // maps its files, so the directory may go
 }
-
-// Keys and values as they are, so that only the order of sums differs from transformers.
-struct Float {
-  static constexpr int group = 1;
-  struct Packed {
-    float value;
-  };
-  LMKIT_HD static constexpr Packed encode(const Vec<float, 1>& x) noexcept { return {x[0]}; }
-  LMKIT_HD static constexpr Vec<float, 1> decode(const Packed& packed) noexcept { return {packed.value}; }
-};
-
-struct KvF32 : kernels::CpuKv {
-  explicit KvF32(const KvShape& shape) : CpuKv(shape, kernels::kv_kernels<kernels::isa::baseline, Float>()) {}
-};
 
 struct Outcome {
   std::vector<float> logits;    // of the prompt's last token
@@ -130,7 +116,7 @@ TEST_CASE("each architecture gives transformers' distributions and greedy answer
   for (const json::value& fixture : fixtures()) {
     CAPTURE(std::string(fixture.at("name").as_string()));
     const auto model = model_of(fixture);
-    Pipeline<OneDevice, KvF32> exact(model, {}, {.threads = 2, .max_batch_tokens = 256});
+    Pipeline<OneDevice, PlainKv> exact(model, {}, {.threads = 2, .max_batch_tokens = 256});
     check(run(exact, fixture), fixture, order_of_sums);
     Pipeline<> half(model, {}, {.threads = 2, .max_batch_tokens = 256});
     check(run(half, fixture), fixture, half_kv);
@@ -144,7 +130,7 @@ TEST_CASE("the same models as GGUF files give the same") {
     CAPTURE(std::string(name));
     const lmkit_test::TemporaryDirectory directory;
     const std::string path = directory.write("model.gguf", lmkit_test::seeded_gguf(fixture.as_object()));
-    Pipeline<OneDevice, KvF32> pipeline(open_model(path), {}, {.threads = 2, .max_batch_tokens = 256});
+    Pipeline<OneDevice, PlainKv> pipeline(open_model(path), {}, {.threads = 2, .max_batch_tokens = 256});
     check(run(pipeline, fixture), fixture, order_of_sums);
   }
 }
@@ -164,7 +150,7 @@ TEST_CASE("a model that is off by little is not transformers' model") {
       CAPTURE(found->first, json::serialize(change));
       fixture.at("config") = config;
       for (const auto& [key, value] : change) fixture.at("config").as_object()[key] = value;
-      Pipeline<OneDevice, KvF32> pipeline(model_of(fixture), {}, {.threads = 2, .max_batch_tokens = 256});
+      Pipeline<OneDevice, PlainKv> pipeline(model_of(fixture), {}, {.threads = 2, .max_batch_tokens = 256});
       CHECK(worst(run(pipeline, fixture).logprobs, numbers<float>(fixture.at("logprobs"))) > 10 * order_of_sums.logits);
     }
   }
@@ -217,7 +203,7 @@ TEST_CASE("each architecture cut between ranks gives transformers' answer") {
     CAPTURE(std::string(fixture.at("name").as_string()));
     const auto model = model_of(fixture);
     for (const Composition* composition : {&two, &three}) {
-      Pipeline<AnyParallel, KvF32> pipeline(model, {.group = std::make_shared<AnyParallel::Group>(*composition->parallel)},
+      Pipeline<AnyParallel, PlainKv> pipeline(model, {.group = std::make_shared<AnyParallel::Group>(*composition->parallel)},
                                             {.threads = 3, .max_batch_tokens = 256});
       check(run(pipeline, fixture), fixture, order_of_sums);
     }
