@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """lmkit as a Conan 2 package, built with the system's libraries (tools/packages.txt lists them).
 
-    conan create conan --build=missing
+    conan create conan --profile:all conan/profiles/system --no-remote
 """
 
 import os

@@ -25,6 +25,6 @@ class TestPackage(ConanFile):
 
     def test(self):
         if can_run(self):
-            plugin = os.path.join(self.cpp.build.bindir, "half-pool.so")
-            self.run(f"lmkit plugin inspect ./{plugin}", env="conanrun")
+            plugin = os.path.abspath(os.path.join(self.cpp.build.bindir, "half-pool.so"))
+            self.run(f"lmkit plugin inspect {plugin}", env="conanrun")
             self.run("lmkit plugin list", env="conanrun")
