@@ -103,7 +103,7 @@ TEST_CASE("values beyond half precision are clamped, not lost") {
 TEST_CASE("a shape that the CPU kernels cannot serve is refused with what they can") {
   const auto refusal = [](KvShape shape) {
     try {
-      KvF16 kv(shape);
+      CpuKvF16 kv(shape);
     } catch (const Error& error) {
       return std::string(error.what());
     }
