@@ -147,7 +147,7 @@ TEST_CASE("steps in flight change no text: not with stops, penalties, scored pro
   }
 }
 
-TEST_CASE("requests cancelled while steps are in flight give every block back") {
+TEST_CASE("requests cancelled while steps are in flight on a GPU give every block back") {
   if (without_gpu()) return;
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
