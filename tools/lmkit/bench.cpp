@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// lmkit bench engine: prefill and decode speed by depth, batch and KV type, against what this machine's memory can do.
-//
-// The engine is stepped by hand, so that exactly the steps in question are timed. A decode step of one sequence reads
-// every weight once and the sequence's KV pages once; that many bytes times the rate, over the measured read bandwidth, is
-// the fraction of the limit.
+#include "bench.hpp"
+
 #include "commands.hpp"
-#include "composition.hpp"
-#include "ledger_json.hpp"
-#include "machine.hpp"
-#include "terminal.hpp"
 
 #include <lmkit/base/error.hpp>
-#include <lmkit/builtin/cuda.hpp>
-#include <lmkit/kernels/cpu_isa.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 namespace lmkit::cli {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -33,187 +17,23 @@ double median(std::vector<double> values) {
   return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-// A prompt without meaning: what tokens say does not change what they cost.
-std::vector<TokenId> prompt_of(std::int64_t length, int vocabulary) {
-  std::vector<TokenId> tokens(static_cast<std::size_t>(length));
-  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>((1000 + i * 7919) % static_cast<std::size_t>(vocabulary));
-  return tokens;
+std::int64_t weight_bytes(const ModelFile& model, const std::string& name, bool on_gpu) {
+  const auto matrix = model.find(name);
+  if (!matrix) return 0;
+  return matrix->rows * (on_gpu ? matrix->cols * 2 : MatrixView::packed_row_bytes(matrix->format, matrix->cols));
 }
 
-class Stepper {
- public:
-  Stepper(Engine& engine, int vocabulary) : engine_(engine), vocabulary_(vocabulary) {}
-
-  double prefill(std::int64_t tokens) {
-    submit(tokens, 1);
-    const auto start = Clock::now();
-    while (engine_.has_work()) step();
-    return static_cast<double>(tokens) / seconds_since(start);
-  }
-
-  // Tokens per second of all sequences together.
-  double decode(std::int64_t depth, std::int64_t batch, std::int64_t steps) {
-    for (std::int64_t i = 0; i < batch; ++i) submit(std::max<std::int64_t>(depth, 1), static_cast<int>(1'000'000'000));
-    // until every sequence has its first token, each is read to the end of its prompt
-    while (engine_.stats().prompt_tokens - read_before_ < batch * std::max<std::int64_t>(depth, 1)) step();
-    for (int i = 0; i < 3; ++i) step();  // warm, and full steps in flight
-    const std::int64_t generated = engine_.stats().generated_tokens;
-    const auto start = Clock::now();
-    for (std::int64_t i = 0; i < steps; ++i) step();
-    const double seconds = seconds_since(start);
-    if (engine_.stats().generated_tokens - generated != steps * batch)
-      throw Error(ErrorKind::runtime, fmt::format("{} tokens in {} steps of {} sequences", engine_.stats().generated_tokens - generated, steps, batch),
-                  "one of each sequence in each step", "a larger --session-len or --device-memory-limit, or smaller batches");
-    const double rate = static_cast<double>(steps * batch) / seconds;
-    for (const RequestId id : ids_) engine_.cancel(id);
-    while (engine_.has_work()) step();
-    return rate;
-  }
-
- private:
-  void submit(std::int64_t tokens, int max_tokens) {
-    if (!engine_.has_work()) {
-      ids_.clear();
-      read_before_ = engine_.stats().prompt_tokens;
-    }
-    Request request;
-    request.prompt = prompt_of(tokens, vocabulary_);
-    request.sampling.temperature = 0;
-    request.max_tokens = max_tokens;
-    request.ignore_eos = true;
-    ids_.push_back(engine_.submit(std::move(request)));
-  }
-
-  void step() {
-    engine_.step();
-    for (const Event& event : engine_.take_events())
-      if (event.finish == Finish::error) throw Error(ErrorKind::runtime, event.error);
-  }
-
-  Engine& engine_;
-  int vocabulary_;
-  std::vector<RequestId> ids_;
-  std::int64_t read_before_ = 0;
-};
-
-struct Row {
-  bool prefill = false;
-  std::int64_t tokens = 0;  // of the prompt, or the depth
-  std::int64_t batch = 1;
-  std::string kv = {}, pipeline = {};
-  double rate = 0;      // tokens per second
-  double fraction = 0;  // of the read bandwidth; decode only
-};
-
-// Bytes a decode step of `batch` sequences reads, all ranks together.
-double bytes_of_step(const Ledger& ledger, std::int64_t weights, std::int64_t depth, std::int64_t batch) {
-  double kv = 0;
-  for (const RankLedger& rank : ledger.ranks)
-    kv += static_cast<double>(rank.kv_block_bytes) / ledger.block_tokens * static_cast<double>(depth * batch);
-  return static_cast<double>(weights) + kv;
-}
-
-// Weights that a step reads: all of them, but of the embedding only when it is also the output matrix. On a GPU they are 16-bit.
-std::int64_t weights_read(const ModelFile& model, bool on_gpu) {
-  const ModelConfig& config = model.config();
+std::int64_t layer_weight_bytes(const ModelFile& model, int layer, bool on_gpu) {
   std::int64_t bytes = 0;
-  const auto count = [&](const std::string& name) {
-    if (const auto matrix = model.find(name))
-      bytes += matrix->rows * (on_gpu ? matrix->cols * 2 : MatrixView::packed_row_bytes(matrix->format, matrix->cols));
-  };
-  for (int layer = 0; layer < config.layers; ++layer)
-    for (const char* part : {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
-      count(fmt::format("blk.{}.{}.weight", layer, part));
-  count(config.tied_embeddings ? "token_embd.weight" : "output.weight");
+  for (const char* part : {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"})
+    bytes += weight_bytes(model, fmt::format("blk.{}.{}.weight", layer, part), on_gpu);
   return bytes;
 }
 
-std::string table_of(const std::vector<Row>& rows) {
-  std::string out = "KV        what             batch     tok/s   of read bandwidth\n";
-  for (const Row& row : rows)
-    out += fmt::format("{:<8}  {:<15}  {:>5}  {:>8.1f}   {}\n", row.kv, fmt::format("{} {}", row.prefill ? "prefill" : "decode at", row.tokens),
-                       row.batch, row.rate, row.prefill ? "" : fmt::format("{:.0f} %", row.fraction * 100));
-  return out;
-}
-
-boost::json::object json_of(const Row& row) {
-  boost::json::object out{{"kv", row.kv}, {"pipeline", row.pipeline}, {"kind", row.prefill ? "prefill" : "decode"},
-                          {row.prefill ? "tokens" : "depth", row.tokens}, {"batch", row.batch}, {"tokens_per_second", row.rate}};
-  if (!row.prefill) out["bandwidth_fraction"] = row.fraction;
-  return out;
-}
-
-}  // namespace
-
 int bench_command(const Arguments& arguments) {
-  if (arguments.operands() != std::vector<std::string>{"engine"})
-    throw Error(ErrorKind::usage, "lmkit bench needs to know what to measure", "engine", "lmkit bench engine");
-  catch_interrupts();
-  const auto depths = arguments.wholes("depths"), batches = arguments.wholes("batches"), prompts = arguments.wholes("prefill");
-  const std::int64_t steps = *arguments.whole("steps"), repeats = *arguments.whole("repeats");
-  const auto largest = [](const std::vector<std::int64_t>& values) { return *std::max_element(values.begin(), values.end()); };
-
-  const bool on_gpu = compose(arguments, kv_types(arguments).front()).on_gpu;
-  EngineLimits limits = limits_of(arguments, static_cast<int>(largest(batches)));
-  // The first of a batch decode while the last of it still read their prompts.
-  const std::int64_t tokens_at_once = std::max<std::int64_t>(1, arguments.whole("max-batch-tokens").value_or(on_gpu ? 4096 : 512) - largest(batches));
-  const std::int64_t ahead = largest(batches) > 1 ? largest(batches) * largest(depths) / tokens_at_once + largest(batches) : 0;
-  if (!arguments.given("session-len")) limits.session_len = static_cast<int>(std::max(largest(depths) + ahead + steps + 8, largest(prompts) + 8));
-  const auto model = open_named_model(arguments);
-  const std::int64_t weights = weights_read(*model, on_gpu);
-  progress("measuring read bandwidth");
-  const double bandwidth = on_gpu ? cuda_library().read_bandwidth(0, std::int64_t{2} << 30) : read_bandwidth(limits.threads, weights);
-
-  std::vector<Row> rows;
-  double load = 0, first_token = 0;
-  std::string device;
-  for (const std::string& kv : kv_types(arguments)) {
-    Composed composed = compose(arguments, kv);
-    const std::string description = composed.description(), name = composed.kv;
-    const auto start = Clock::now();
-    const auto pipeline = start_pipeline(arguments, model, composed, limits);
-    device = composed.device;
-    const double loaded = seconds_since(start);
-    Stepper stepper(pipeline->engine(), model->config().vocabulary);
-    stepper.prefill(1);
-    if (rows.empty()) load = loaded, first_token = seconds_since(start);
-    const auto measure = [&](Row row, auto once) {
-      std::vector<double> rates;
-      for (std::int64_t i = 0; i < repeats; ++i) {
-        progress(fmt::format("{}: {} {}, batch {}, {} of {}", name, row.prefill ? "prefill" : "decode at", row.tokens, row.batch, i + 1, repeats));
-        rates.push_back(once());
-      }
-      row.rate = median(rates);
-      row.kv = kv.empty() ? name : kv;
-      row.pipeline = description;
-      if (!row.prefill)
-        row.fraction = row.rate / static_cast<double>(row.batch) *
-                       bytes_of_step(pipeline->ledger(), weights, row.tokens + steps / 2, row.batch) / bandwidth;
-      rows.push_back(std::move(row));
-    };
-    for (const std::int64_t tokens : prompts) measure({.prefill = true, .tokens = tokens}, [&] { return stepper.prefill(tokens); });
-    for (const std::int64_t batch : batches)
-      for (const std::int64_t depth : depths)
-        measure({.tokens = depth, .batch = batch}, [&] { return stepper.decode(depth, batch, steps); });
-    end_progress();
-    if (interrupts() > 0) return interrupted_exit_code;
-  }
-
-  const Machine machine = this_machine();
-  if (arguments.flag("json")) {
-    boost::json::array results;
-    for (const Row& row : rows) results.push_back(json_of(row));
-    print(boost::json::serialize(boost::json::object{
-              {"schema", "lmkit.bench_engine/1"}, {"model", model->config().name}, {"cpu", machine.cpu}, {"device", device}, {"threads", limits.threads},
-              {"isa", kernels::name_of(kernels::cpu_isa())}, {"read_bandwidth", bandwidth}, {"weight_bytes_per_step", weights},
-              {"load_seconds", load}, {"start_to_first_token_seconds", first_token}, {"repeats", repeats}, {"steps", steps}, {"results", results}}) + "\n");
-    return 0;
-  }
-  const std::string where = on_gpu ? device : fmt::format("{}, {} threads, {} kernels", machine.cpu, limits.threads, kernels::name_of(kernels::cpu_isa()));
-  print(fmt::format("{}\nread bandwidth {:.1f} GB/s; a step reads {} of weights\nloaded in {:.0f} ms, first token {:.0f} ms after start\nmedian of {} measurements of {} steps\n\n{}",
-                    where, bandwidth / 1e9, bytes_for_people(weights), load * 1e3,
-                    first_token * 1e3, repeats, steps, table_of(rows)));
-  return 0;
+  if (arguments.operands() == std::vector<std::string>{"engine"}) return bench_engine(arguments);
+  if (arguments.operands() == std::vector<std::string>{"kernel"}) return bench_kernel(arguments);
+  throw Error(ErrorKind::usage, "lmkit bench needs to know what to measure", "engine or kernel", "lmkit bench engine");
 }
 
 }  // namespace lmkit::cli

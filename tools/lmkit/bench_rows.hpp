@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The rows of lmkit bench kernel: each function times ops of one kind on a rig, checks them against float64 and says `add`
+// for every row.
+#pragma once
+
+#include "bench_rig.hpp"
+
+#include <functional>
+#include <vector>
+
+namespace lmkit::cli {
+
+struct BenchJob {
+  BenchRig& rig;
+  std::int64_t repeats = 1;
+  std::string kv;
+  std::function<void(BenchRow)> add;
+};
+
+// bench_dense.cpp
+
+// Each linear map of a layer, a layer's four together, and the output matrix for as many rows as the engine asks for.
+void bench_gemm(BenchJob job, const std::vector<std::int64_t>& tokens);
+// rms_norm, silu_mul and embedding.
+void bench_rows(BenchJob job, const std::vector<std::int64_t>& tokens);
+void bench_sampling(BenchJob job, const std::vector<std::int64_t>& counts);
+
+// bench_attention.cpp
+
+// Sequences that a step adds `fresh` tokens to, each ending at its length.
+struct AttentionCase {
+  std::vector<std::int32_t> lengths;
+  bool prefill = false;  // all tokens are new; otherwise the last one is
+  bool ragged = false;
+  std::int64_t depth = 0;
+
+  int blocks() const;
+  std::string name() const;  // "128 x 4096"
+};
+
+// Append and attend.
+void bench_attention(BenchJob job, const AttentionCase& what);
+
+}  // namespace lmkit::cli
