@@ -16,13 +16,20 @@ std::vector<std::string> chat(bool endless = false) {
   return {"chat", "--kv", "int4", "-c", "512", "--max-tokens", "8"};
 }
 
+bool have_terminal() {
+  const int terminal = posix_openpt(O_RDWR);
+  if (terminal < 0) WARN("there is no /dev/ptmx here: nothing was tested");
+  if (terminal >= 0) close(terminal);
+  return terminal >= 0;
+}
+
 constexpr const char* program = LMKIT_TEST_BIN "/lmkit";
 constexpr const char* prompt = "\n> ";  // at the start of a line
 
 }  // namespace
 
 TEST_CASE("chat: keys edit the line, in whole characters, and bring back earlier ones") {
-  if (!have_model()) return;
+  if (!have_model() || !have_terminal()) return;
   Terminal terminal(program, chat());
   terminal.until_editing(prompt);
   terminal.type(std::string("x/grüße 世") + key::backspace + key::backspace + key::line_start + key::delete_or_end + key::enter);
@@ -36,7 +43,7 @@ TEST_CASE("chat: keys edit the line, in whole characters, and bring back earlier
 }
 
 TEST_CASE("chat: a conversation of several turns, which Ctrl-D ends") {
-  if (!have_model()) return;
+  if (!have_model() || !have_terminal()) return;
   Terminal terminal(program, chat());
   terminal.until_editing(prompt);
   for (const char* message : {"My name is Bob.", "What is my name?", "/reset", "Hello"}) {
@@ -50,7 +57,7 @@ TEST_CASE("chat: a conversation of several turns, which Ctrl-D ends") {
 }
 
 TEST_CASE("chat: Ctrl-C stops an answer and the conversation goes on") {
-  if (!have_model()) return;
+  if (!have_model() || !have_terminal()) return;
   Terminal terminal(program, chat(true));
   terminal.until_editing(prompt);
   for (int turn = 0; turn < 2; ++turn) {
@@ -67,7 +74,7 @@ TEST_CASE("chat: Ctrl-C stops an answer and the conversation goes on") {
 }
 
 TEST_CASE("chat: Ctrl-C at the prompt drops the line, twice quits") {
-  if (!have_model()) return;
+  if (!have_model() || !have_terminal()) return;
   Terminal terminal(program, chat(true));
   terminal.until_editing(prompt);
   terminal.type("half a line");
@@ -85,7 +92,7 @@ TEST_CASE("chat: Ctrl-C at the prompt drops the line, twice quits") {
 }
 
 TEST_CASE("chat: Ctrl-C that stops an answer and Ctrl-C after it quit") {
-  if (!have_model()) return;
+  if (!have_model() || !have_terminal()) return;
   Terminal terminal(program, chat(true));
   terminal.until_editing(prompt);
   terminal.type(std::string("Tell me a story.") + key::enter);
