@@ -100,6 +100,9 @@ Plan plan_of(const Arguments& arguments, const ModelConfig& config, bool on_gpu,
   if (on_gpu && !arguments.given("batches") && !arguments.given("depths") && config.max_context > 4096) even(1, std::min(131072, config.max_context));
   for (const std::int64_t tokens : asked("prefill", within_context(on_gpu ? std::vector<std::int64_t>{1024, 4096, 16384} : std::vector<std::int64_t>{512})))
     plan.attention.push_back({.lengths = {static_cast<std::int32_t>(tokens)}, .prefill = true, .depth = tokens});
+  if (plan.longest() > config.max_context)
+    throw Error(ErrorKind::usage, fmt::format("a sequence of {} tokens", plan.longest()), fmt::format("at most the model's context of {}", config.max_context),
+                "smaller --depths or --prefill");
   return plan;
 }
 
@@ -181,7 +184,7 @@ Outcome measure_all(const Arguments& arguments, const std::shared_ptr<const Mode
                        }};
     if (std::exchange(first, false)) {
       bench_gemm(job, plan.products);
-      bench_rows(job, plan.row_counts());
+      bench_small_ops(job, plan.row_counts());
       bench_sampling(job, plan.batches);
     }
     for (const AttentionCase& what : plan.attention) {
@@ -210,10 +213,13 @@ int bench_kernel(const Arguments& arguments) try {
   engine.max_batch_tokens = static_cast<int>(plan.most_tokens());
   engine.session_len = plan.longest();
   const StepLimits limits = resolve(engine, model.config(), 1, on_gpu ? LMKIT_CUDA : LMKIT_CPU);
+  const auto bandwidth_now = [&] { return on_gpu ? cuda_library().read_bandwidth(0, 16 * cache) : read_bandwidth(limits.threads, 4 * cache); };
   progress("measuring read bandwidth");
-  const double bandwidth = on_gpu ? cuda_library().read_bandwidth(0, std::int64_t{2} << 30) : read_bandwidth(limits.threads, 4 * cache);
+  const double before = bandwidth_now();
   const Outcome measured = measure_all(arguments, whole, model, plan, limits, seed);
 
+  const double bandwidth = std::max(before, bandwidth_now());
+  if (bandwidth == 0) throw Error(ErrorKind::memory, fmt::format("no {} to measure the read bandwidth with", bytes_for_people(16 * cache)));
   Limits machine{.bandwidth = bandwidth, .cache = static_cast<double>(cache)};
   for (const BenchRow& row : measured.rows)
     if (row.what.starts_with("gemm")) machine.flops = std::max(machine.flops, row.flops / row.seconds);

@@ -6,6 +6,7 @@
 
 #include "bench_rig.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -18,12 +19,25 @@ struct BenchJob {
   std::function<void(BenchRow)> add;
 };
 
-// bench_dense.cpp
+// A few numbers of [0, count), its ends among them. most >= 2
+inline std::vector<std::int64_t> some_of(std::int64_t count, std::int64_t most) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = 0; i < std::min(count, most); ++i) out.push_back(count <= most ? i : i * (count - 1) / (most - 1));
+  return out;
+}
+
+// bench_gemm.cpp
 
 // Each linear map of a layer, a layer's four together, and the output matrix for as many rows as the engine asks for.
 void bench_gemm(BenchJob job, const std::vector<std::int64_t>& tokens);
-// rms_norm, silu_mul and embedding.
-void bench_rows(BenchJob job, const std::vector<std::int64_t>& tokens);
+
+// bench_small_ops.cpp
+
+// rms_norm and add_rms_norm, silu_mul, embedding.
+void bench_small_ops(BenchJob job, const std::vector<std::int64_t>& tokens);
+
+// bench_sampling.cpp
+
 void bench_sampling(BenchJob job, const std::vector<std::int64_t>& counts);
 
 // bench_attention.cpp

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Rows of lmkit bench kernel: what lies between matrix products and attention.
+#include "bench_rows.hpp"
+
+#include <lmkit/kernels/embedding.hpp>
+
+#include <cmath>
+
+namespace lmkit::cli {
+namespace {
+
+// Row `row` of `cols` values of the device's dtype.
+std::vector<float> row_of(BenchRig& rig, const void* base, std::int64_t row, std::int64_t cols) {
+  const Dtype dtype = rig.device().dtype();
+  return rig.values(static_cast<const std::byte*>(base) + row * cols * size_of(dtype), cols, dtype);
+}
+
+void finish(BenchJob& job, BenchRow row, double error, const std::function<Status(int layer)>& call) {
+  row.touched = row.bytes;
+  row.error = error;
+  row.seconds = job.rig.seconds(call, job.repeats);
+  job.add(std::move(row));
+}
+
+// residual + x or residual alone, divided by its root mean square, times the first layer's weight; against `out`.
+double norm_error(BenchRig& rig, const std::vector<float>& residual, const std::vector<float>& x, const std::vector<float>& out) {
+  const auto hidden = static_cast<std::size_t>(rig.config().hidden);
+  std::vector<float> weight(hidden);
+  kernels::expand_row(*rig.model().find("blk.0.ffn_norm.weight"), 0, weight.data());
+  const auto sum_at = [&](std::size_t i) { return double{residual[i]} + (x.empty() ? 0.0 : double{x[i]}); };
+  double squares = 0;
+  for (std::size_t i = 0; i < hidden; ++i) squares += sum_at(i) * sum_at(i);
+  const double scale = 1 / std::sqrt(squares / static_cast<double>(hidden) + rig.config().rms_eps);
+  RelativeError error;
+  for (std::size_t i = 0; i < hidden; ++i) error.add(out[i], sum_at(i) * scale * weight[i]);
+  return error.value();
+}
+
+void bench_norm(BenchJob& job, std::int64_t count, bool adds) {
+  BenchRig& rig = job.rig;
+  const Activations& act = rig.activations();
+  const Dtype dtype = rig.device().dtype();
+  const std::int64_t hidden = rig.config().hidden, last = count - 1;
+  rig.randomise(act.residual, count * hidden, dtype);
+  rig.randomise(act.x, count * hidden, dtype);
+  const std::vector<float> residual = row_of(rig, act.residual, last, hidden), x = adds ? row_of(rig, act.x, last, hidden) : std::vector<float>();
+  const auto call = [&](int layer) {
+    const void* const weight = rig.weights().layers[layer].ffn_norm;
+    return adds ? rig.device().add_rms_norm(act.residual, act.x, weight, act.qkv, count, hidden, rig.config().rms_eps)
+                : rig.device().rms_norm(act.residual, weight, act.qkv, count, hidden, rig.config().rms_eps);
+  };
+  rig.run([&] { return call(0); });
+  const double passes = adds ? 4 : 2;  // over rows: residual and x read, both written
+  finish(job, {.what = adds ? "add_rms_norm" : "rms_norm", .tokens = count, .bytes = passes * static_cast<double>(count * hidden) * size_of(dtype)},
+         norm_error(rig, residual, x, row_of(rig, act.qkv, last, hidden)), call);
+}
+
+void bench_silu_mul(BenchJob& job, std::int64_t count) {
+  BenchRig& rig = job.rig;
+  const Activations& act = rig.activations();
+  const Dtype dtype = rig.device().dtype();
+  const std::int64_t ffn = rig.config().ffn;
+  rig.randomise(act.gate_up, count * 2 * ffn, dtype);
+  const auto call = [&](int) { return rig.device().silu_mul(act.gate_up, act.activated, count, ffn); };
+  rig.run([&] { return call(0); });
+  RelativeError error;
+  for (const std::int64_t t : some_of(count, 3)) {
+    const auto gate = row_of(rig, act.gate_up, 2 * t, ffn), up = row_of(rig, act.gate_up, 2 * t + 1, ffn), out = row_of(rig, act.activated, t, ffn);
+    for (std::size_t i = 0; i < out.size(); ++i) error.add(out[i], gate[i] / (1 + std::exp(-double{gate[i]})) * up[i]);
+  }
+  finish(job, {.what = "silu_mul", .tokens = count, .bytes = 3.0 * static_cast<double>(count * ffn) * size_of(dtype)}, error.value(), call);
+}
+
+void bench_embedding(BenchJob& job, std::int64_t count) {
+  BenchRig& rig = job.rig;
+  const ModelConfig& config = rig.config();
+  const MatrixView& table = rig.weights().embedding;
+  void* const rows = rig.activations().residual;
+  StepPlan plan;
+  plan.clear();
+  for (std::int64_t t = 0; t < count; ++t)
+    plan.tokens.push_back(static_cast<std::int32_t>(rig.random()() % static_cast<std::uint64_t>(config.vocabulary)));
+  const std::vector<std::int32_t> tokens = plan.tokens;
+  rig.begin(std::move(plan));
+  const auto call = [&](int) { return rig.device().embedding(table, rig.arrays().tokens, static_cast<std::int32_t>(count), rows); };
+  rig.run([&] { return call(0); });
+  RelativeError error;
+  std::vector<float> expected(static_cast<std::size_t>(config.hidden));
+  for (const std::int64_t t : some_of(count, 3)) {
+    kernels::expand_row(*rig.model().find("token_embd.weight"), tokens[static_cast<std::size_t>(t)], expected.data());
+    const auto out = row_of(rig, rows, t, config.hidden);
+    for (std::size_t i = 0; i < out.size(); ++i) error.add(out[i], expected[i]);
+  }
+  const std::int64_t row_bytes = MatrixView::packed_row_bytes(table.format, config.hidden) + config.hidden * size_of(rig.device().dtype());
+  finish(job, {.what = "embedding", .tokens = count, .bytes = static_cast<double>(count * row_bytes)}, error.value(), call);
+}
+
+}  // namespace
+
+void bench_small_ops(BenchJob job, const std::vector<std::int64_t>& tokens) {
+  for (const std::int64_t count : tokens) {
+    bench_norm(job, count, false);
+    bench_norm(job, count, true);
+    bench_silu_mul(job, count);
+    bench_embedding(job, count);
+  }
+}
+
+}  // namespace lmkit::cli
