@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace lmkit::cli {
 namespace {
@@ -17,9 +18,9 @@ struct Way {
 };
 
 // How far the log probability of the token is off, and 1 more if it may not be drawn.
-double draw_error(std::span<const float> logits, const SamplingParams& params, TokenId token, float logprob) {
-  if (token < 0 || token >= std::ssize(logits)) return 2;
-  const float largest = *std::max_element(logits.begin(), logits.end()), drawn = logits[static_cast<std::size_t>(token)];
+double draw_error(std::span<const float> logits, const SamplingParams& params, const Choice& choice) {
+  if (choice.token < 0 || choice.token >= std::ssize(logits)) return 2;
+  const float largest = *std::max_element(logits.begin(), logits.end()), drawn = logits[static_cast<std::size_t>(choice.token)];
   double all = 0, above = 0;  // probabilities, times the same
   int rank = 0;
   for (const float logit : logits) {
@@ -28,56 +29,79 @@ double draw_error(std::span<const float> logits, const SamplingParams& params, T
     if (logit > drawn) above += weight, ++rank;
   }
   const bool allowed = (params.temperature > 0 || rank == 0) && (params.top_k == 0 || rank < params.top_k) && above / all <= params.top_p + 1e-4;
-  return std::abs(logprob - (drawn - largest - std::log(all))) + (allowed ? 0 : 1);
+  return std::abs(choice.logprob - (drawn - largest - std::log(all))) + (allowed ? 0 : 1);
 }
+
+// One way to draw from each of the first `count` rows of logits.
+class Drawing {
+ public:
+  Drawing(BenchRig& rig, const SamplingParams& params, std::int64_t count)
+      : rig_(rig), params_(params), state_(params, {}), count_(count), samplers_(static_cast<std::size_t>(rig.limits().threads)),
+        choices_(static_cast<std::size_t>(count)) {
+    if (!rig.device().queue()) return;
+    std::vector<kernels::SampleRow> rows;
+    for (std::int64_t i = 0; i < count; ++i)
+      rows.push_back({.seed = state_.seed(), .position = i, .temperature = params.temperature, .top_k = params.top_k, .top_p = params.top_p});
+    device_rows_ = rig.room().inputs.data() + StepInputs(rig.limits()).sample_rows;
+    rig.put(device_rows_, rows.data(), static_cast<std::int64_t>(rows.size() * sizeof rows[0]));
+  }
+
+  Status draw() {
+    const std::span<float> logits = rig_.activations().logits;
+    const std::int64_t vocabulary = rig_.config().vocabulary;
+    if (kernels::Queue* const queue = rig_.device().queue())
+      return queue->sample(logits.data(), static_cast<std::int32_t>(count_), vocabulary, reinterpret_cast<const kernels::SampleRow*>(device_rows_),
+                           rig_.room().edits.data(), rig_.room().sample_workspace);
+    rig_.threads().parallel_for(static_cast<std::int32_t>(count_), [&](std::int32_t i, std::int32_t worker) {
+      choices_[i] = samplers_[worker].choose(logits.subspan(static_cast<std::size_t>(i * vocabulary), vocabulary), params_, state_, i, 0);
+    });
+    return Status::ok;
+  }
+
+  // What the last draw() drew for a row.
+  Choice choice(std::int64_t row) {
+    if (!rig_.device().queue()) return choices_[static_cast<std::size_t>(row)];
+    kernels::Sampled drawn;
+    std::memcpy(&drawn, rig_.get(rig_.room().drawn.data() + row, sizeof drawn).data(), sizeof drawn);
+    return {.token = drawn.token, .logprob = drawn.logprob, .top = {}};
+  }
+
+  double error() {
+    const std::int64_t vocabulary = rig_.config().vocabulary;
+    double largest = 0;
+    for (const std::int64_t row : some_of(count_, 4)) {
+      const auto logits = rig_.values(rig_.activations().logits.data() + row * vocabulary, vocabulary, Dtype::f32);
+      largest = std::max(largest, draw_error(logits, params_, choice(row)));
+    }
+    return largest;
+  }
+
+ private:
+  BenchRig& rig_;
+  const SamplingParams& params_;
+  SamplerState state_;
+  std::int64_t count_;
+  std::byte* device_rows_ = nullptr;  // (count) where the device has a queue
+  std::vector<Sampler> samplers_;     // otherwise, one for each thread
+  std::vector<Choice> choices_;
+};
 
 }  // namespace
 
 void bench_sampling(BenchJob job, const std::vector<std::int64_t>& counts) {
   BenchRig& rig = job.rig;
-  const std::int64_t vocabulary = rig.config().vocabulary;
-  const std::span<float> logits = rig.activations().logits;
-  kernels::Queue* const queue = rig.device().queue();
-  std::byte* const device_rows = queue ? rig.room().inputs.data() + StepInputs(rig.limits()).sample_rows : nullptr;
-  std::vector<Sampler> samplers(static_cast<std::size_t>(rig.limits().threads));
   const Way ways[] = {{"greedy", {.temperature = 0}}, {"top-k 50", {.top_k = 50}}, {"top-p 0.9", {.top_p = 0.9f}}};
-
   for (const std::int64_t count : counts) {
-    rig.randomise(logits.data(), count * vocabulary, Dtype::f32, 3);
+    const std::int64_t values = count * rig.config().vocabulary;
+    rig.randomise(rig.activations().logits.data(), values, Dtype::f32, 3);
     for (Way way : ways) {
       way.params.seed = rig.random()();
-      const SamplerState state(way.params, {});
-      std::vector<Choice> choices(static_cast<std::size_t>(count));
-      if (queue) {
-        std::vector<kernels::SampleRow> rows;
-        for (std::int64_t i = 0; i < count; ++i)
-          rows.push_back({.seed = state.seed(), .position = i, .temperature = way.params.temperature, .top_k = way.params.top_k, .top_p = way.params.top_p});
-        rig.put(device_rows, rows.data(), static_cast<std::int64_t>(rows.size() * sizeof rows[0]));
-      }
-      const auto call = [&](int) {
-        if (queue)
-          return queue->sample(logits.data(), static_cast<std::int32_t>(count), vocabulary, reinterpret_cast<const kernels::SampleRow*>(device_rows),
-                               rig.room().edits.data(), rig.room().sample_workspace);
-        rig.threads().parallel_for(static_cast<std::int32_t>(count), [&](std::int32_t i, std::int32_t worker) {
-          choices[i] = samplers[worker].choose(logits.subspan(static_cast<std::size_t>(i * vocabulary), vocabulary), way.params, state, i, 0);
-        });
-        return Status::ok;
-      };
-      BenchRow row{.what = fmt::format("sample {}", way.name), .tokens = count, .bytes = 4.0 * static_cast<double>(count * vocabulary)};
-      row.touched = row.bytes;
+      Drawing drawing(rig, way.params, count);
+      const auto call = [&](int) { return drawing.draw(); };
       rig.run([&] { return call(0); });
-      if (queue) {
-        const auto drawn = rig.get(rig.room().drawn.data(), count * static_cast<std::int64_t>(sizeof(kernels::Sampled)));
-        for (std::int64_t i = 0; i < count; ++i) {
-          const auto& one = reinterpret_cast<const kernels::Sampled*>(drawn.data())[i];
-          choices[i] = {.token = one.token, .logprob = one.logprob, .top = {}};
-        }
-      }
-      row.error = 0;
-      for (const std::int64_t i : some_of(count, 4)) {
-        const auto values = rig.values(logits.data() + i * vocabulary, vocabulary, Dtype::f32);
-        row.error = std::max(*row.error, draw_error(values, way.params, choices[i].token, choices[i].logprob));
-      }
+      BenchRow row{.what = fmt::format("sample {}", way.name), .tokens = count, .bytes = 4.0 * static_cast<double>(values)};
+      row.touched = row.bytes;
+      row.error = drawing.error();
       row.seconds = rig.seconds(call, job.repeats);
       job.add(std::move(row));
     }
