@@ -33,7 +33,7 @@ std::set<std::string> names_of(const json::array& rows) {
 
 // What rounding an op's numbers may cost it.
 double bound_of(const std::string& what, const std::string& kv) {
-  if (what.starts_with("attend")) return kv == "int4" ? 0.2 : kv == "int8" ? 0.02 : 2e-3;
+  if (what.starts_with("attend")) return kv == "int4" ? 0.3 : kv == "int8" ? 0.02 : 2e-3;
   return what.starts_with("gemm") ? 5e-3 : what.starts_with("sample") ? 1e-4 : 1e-5;
 }
 
