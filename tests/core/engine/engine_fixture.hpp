@@ -107,4 +107,19 @@ inline Answers run_to_end(Engine& engine, int most_steps = 100000) {
   return answers;
 }
 
+// Submits 300 requests, steps now and then, and cancels some while they are queued, run or are over.
+inline Answers submit_and_cancel(Engine& engine, std::mt19937_64& random) {
+  Answers answers;
+  for (int i = 0; i < 300; ++i) {
+    const RequestId id = engine.submit(greedy(random_prompt(random, 1 + static_cast<int>(random() % 150)), 30));
+    for (std::uint64_t steps = random() % 4; steps-- > 0;) engine.step();
+    if (random() % 2) engine.cancel(id - static_cast<RequestId>(random() % 4));
+    check_blocks(engine);
+    collect(answers, engine.take_events());
+  }
+  while (engine.has_work()) engine.step(), collect(answers, engine.take_events());
+  collect(answers, engine.take_events());
+  return answers;
+}
+
 }  // namespace lmkit::test

@@ -154,15 +154,7 @@ TEST_CASE("requests cancelled while steps are in flight on a GPU give every bloc
   std::mt19937_64 random(seed);
   const auto pipeline = pipeline_of(std::make_shared<TinyModel>(seed, gpu_shape), {.blocks = 40});
   Engine& engine = pipeline->engine();
-  Answers answers;
-  for (int i = 0; i < 300; ++i) {
-    const RequestId id = engine.submit(greedy(random_prompt(random, 1 + static_cast<int>(random() % 150)), 30));
-    for (std::uint64_t steps = random() % 4; steps-- > 0;) engine.step();
-    if (random() % 2) engine.cancel(id - static_cast<RequestId>(random() % 4));
-    check_blocks(engine);
-    collect(answers, engine.take_events());
-  }
-  for (const auto& [id, answer] : run_to_end(engine)) answers[id] = answer;
+  const Answers answers = submit_and_cancel(engine, random);
   CHECK(answers.size() == 300);
   CHECK(engine.stats().blocks_free == engine.stats().blocks_total);
 }

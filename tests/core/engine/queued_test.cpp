@@ -123,16 +123,7 @@ TEST_CASE("requests cancelled while steps are in flight give every block back") 
   std::mt19937_64 random(seed);
   Late late = late_pipeline(std::make_shared<TinyModel>(seed), {.blocks = 20});
   Engine& engine = late.engine();
-  Answers answers;
-  for (int i = 0; i < 300; ++i) {
-    const RequestId id = engine.submit(greedy(random_prompt(random, 1 + static_cast<int>(random() % 150)), 30));
-    for (std::uint64_t steps = random() % 4; steps-- > 0;) engine.step();
-    if (random() % 2) engine.cancel(id - static_cast<RequestId>(random() % 4));
-    check_blocks(engine);
-    collect(answers, engine.take_events());
-  }
-  while (engine.has_work()) engine.step(), collect(answers, engine.take_events());
-  collect(answers, engine.take_events());
+  const Answers answers = submit_and_cancel(engine, random);
   CHECK(answers.size() == 300);
   for (const auto& [id, answer] : answers) CHECK((answer.finish == Finish::length || answer.finish == Finish::cancelled));
   CHECK(engine.stats().blocks_free == engine.stats().blocks_total);
