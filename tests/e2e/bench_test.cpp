@@ -88,12 +88,12 @@ TEST_CASE("bench kernel has a row for every op, whose result agrees with float64
 }
 
 TEST_CASE("bench kernel measures any architecture: biases, normalised heads and sliding windows", "[bench]") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   const std::string shape = R"("hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "vocab_size": 320, )";
   for (const std::string& kind : {std::string(R"("model_type": "qwen2", "use_sliding_window": true, "sliding_window": 24, "max_window_layers": 1)"),
                                   std::string(R"("model_type": "qwen3", "head_dim": 64)")}) {
-    const std::string config = folder.file("config.json", "{" + shape + kind + "}");
+    const std::string config = folder.write("config.json", "{" + shape + kind + "}");
     INFO(kind);
     const json::value report = report_of({"--load-format", "dummy", "--model-path", config, "--max-batch-tokens", "4", "--depths", "100", "--batches", "1,2", "--prefill", "90"});
     check_numbers(report.at("results").as_array());

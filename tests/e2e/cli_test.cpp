@@ -48,8 +48,8 @@ TEST_CASE("help and version go to stdout", "[cli]") {
 }
 
 TEST_CASE("the bash completion is a script that bash accepts", "[cli]") {
-  const TemporaryFolder folder;
-  const std::string script = folder.file("completion.bash", cli({"help", "--completion", "bash"}).out);
+  const TemporaryDirectory folder;
+  const std::string script = folder.write("completion.bash", cli({"help", "--completion", "bash"}).out);
   const Outcome outcome = run_program("/bin/bash", {"-c", "source " + script + "; COMP_WORDS=(lmkit run --max-t); COMP_CWORD=2; _lmkit; echo \"$COMPREPLY\""});
   CHECK(outcome.code == 0);
   CHECK(outcome.out == "--max-tokens\n");
@@ -94,47 +94,47 @@ TEST_CASE("a prompt must be one text in UTF-8", "[cli]") {
 }
 
 TEST_CASE("a setting comes from the flag, then LMKIT_*, then lmkit.toml", "[cli]") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   std::filesystem::create_directories(folder.path() / "lmkit");
-  folder.file("lmkit/lmkit.toml", "temperature = -3\n");
+  folder.write("lmkit/lmkit.toml", "temperature = -3\n");
   const std::string home = "XDG_CONFIG_HOME=" + folder.path().string();
   check_refused(cli({"run", "hi"}, {.environment = {home}}), 2, {"temperature in lmkit.toml is '-3'"});
   check_refused(cli({"run", "hi"}, {.environment = {home, "LMKIT_TEMPERATURE=-2"}}), 2, {"LMKIT_TEMPERATURE is '-2'"});
   check_refused(cli({"run", "--temperature", "-1", "hi"}, {.environment = {home, "LMKIT_TEMPERATURE=1"}}), 2, {"--temperature is '-1'"});
 
-  folder.file("lmkit/lmkit.toml", "temprature = 1\n");
+  folder.write("lmkit/lmkit.toml", "temprature = 1\n");
   check_refused(cli({"run", "hi"}, {.environment = {home}}), 2, {"unknown key 'temprature'", "temperature"});
-  folder.file("lmkit/lmkit.toml", "temperature = \n");
+  folder.write("lmkit/lmkit.toml", "temperature = \n");
   check_refused(cli({"run", "hi"}, {.environment = {home}}), 2, {"line 1"});
-  folder.file("lmkit/lmkit.toml", "[chat]\ntemperature = -4\n");
+  folder.write("lmkit/lmkit.toml", "[chat]\ntemperature = -4\n");
   check_refused(cli({"chat"}, {.environment = {home}}), 2, {"-4"});
 }
 
 TEST_CASE("a model that cannot be read is exit code 3", "[cli]") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   check_refused(cli({"run", "-m", "/no/such/file.gguf", "hi"}), 3, {"/no/such/file.gguf"});
   check_refused(cli({"run", "-m", "no-such-model", "hi"}), 3, {"no-such-model"});
-  check_refused(cli({"run", "-m", folder.file("empty.gguf", ""), "hi"}), 3, {"empty.gguf"});
-  check_refused(cli({"run", "-m", folder.file("text.gguf", "this is no model, only text that goes on for a while"), "hi"}), 3, {"text.gguf"});
-  check_refused(cli({"run", "-m", folder.file("mamba.gguf", tiny_gguf("mamba")), "hi"}), 3, {"mamba"});
+  check_refused(cli({"run", "-m", folder.write("empty.gguf", ""), "hi"}), 3, {"empty.gguf"});
+  check_refused(cli({"run", "-m", folder.write("text.gguf", "this is no model, only text that goes on for a while"), "hi"}), 3, {"text.gguf"});
+  check_refused(cli({"run", "-m", folder.write("mamba.gguf", tiny_gguf("mamba")), "hi"}), 3, {"mamba"});
   const std::string none = "XDG_CACHE_HOME=" + folder.path().string();
   check_refused(cli({"run", "hi"}, {.environment = {none}}), 3, {"tools/quickstart"});
 }
 
 TEST_CASE("a model file cut short anywhere in its header is exit code 3", "[cli]") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   const std::string whole = tiny_gguf("llama");
   for (std::size_t length = 0; length < whole.size(); length += 1 + whole.size() / 40) {
     INFO("length " << length);
-    check_refused(cli({"plan", "-m", folder.file("cut.gguf", whole.substr(0, length))}), 3, {"cut.gguf"});
+    check_refused(cli({"plan", "-m", folder.write("cut.gguf", whole.substr(0, length))}), 3, {"cut.gguf"});
   }
 }
 
 TEST_CASE("a plugin that cannot be loaded is exit code 5", "[cli]") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   check_refused(cli({"run", "--plugin", "kv-itn4", "hi"}), 5, {"kv-itn4", "kv-int4"});
   check_refused(cli({"run", "--plugin", "./nothing.so", "hi"}), 5, {"nothing.so"});
-  folder.file("mine.so", "not ELF");
+  folder.write("mine.so", "not ELF");
   check_refused(cli({"run", "--plugin", "./mine.so", "hi"}, {.folder = folder.path().string()}), 5, {"mine.so"});
   check_refused(cli({"run", "--plugin", "mine", "hi"}, {.folder = folder.path().string()}), 5, {"mine"});
   check_refused(cli({"run", "--plugin", "mine.so", "hi"}, {.folder = folder.path().string()}), 5, {"mine.so"});

@@ -3,6 +3,8 @@
 // Runs a program as a user would and keeps what it printed and how it ended.
 #pragma once
 
+#include <temporary_directory.hpp>
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -21,32 +23,7 @@ extern char** environ;
 
 namespace lmkit::test {
 
-// A folder that lives as long as the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "lmkit-test-XXXXXX").string();
-    if (!mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp failed");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::filesystem::path& path() const noexcept { return path_; }
-
-  // A new file with this content; returns its path.
-  std::string file(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-    return (path_ / name).string();
-  }
-
- private:
-  std::filesystem::path path_;
-};
+using lmkit_test::TemporaryDirectory;
 
 inline std::string content_of(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
@@ -66,8 +43,8 @@ struct Surroundings {
 };
 
 inline Outcome run_program(const std::string& program, const std::vector<std::string>& words, const Surroundings& around = {}) {
-  const TemporaryFolder folder;
-  const std::string in = folder.file("in", around.input), out = folder.file("out", ""), err = folder.file("err", "");
+  const TemporaryDirectory folder;
+  const std::string in = folder.write("in", around.input), out = folder.write("out", ""), err = folder.write("err", "");
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, in.c_str(), O_RDONLY, 0);

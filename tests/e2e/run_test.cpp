@@ -181,10 +181,10 @@ TEST_CASE("chat answers line by line and knows its commands", "[chat]") {
 
 TEST_CASE("perplexity of a text is printed with its context", "[eval]") {
   if (!have_model()) return;
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   std::string text;
   for (int i = 0; i < 60; ++i) text += "The keeper of the lighthouse counted the steps, number " + std::to_string(i * 37 % 101) + ", and wrote it down. ";
-  const std::string file = folder.file("text", text);
+  const std::string file = folder.write("text", text);
   const Outcome outcome = cli({"eval", "ppl", "--data", file, "--context", "64,128", "--chunks", "3", "--kv", "f16,int8", "--json"});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
@@ -197,8 +197,8 @@ TEST_CASE("perplexity of a text is printed with its context", "[eval]") {
   CHECK(f16 < 60);
   CHECK(std::abs(int8 / f16 - 1) < 0.02);
   CHECK(cli({"eval", "ppl", "--data", "/no/such/file"}).code == 2);
-  CHECK(cli({"eval", "ppl", "--data", folder.file("short", "too short")}).code == 2);
-  CHECK(cli({"eval", "ppl", "--data", folder.file("latin1", std::string(5000, '\xe9'))}).code == 2);
+  CHECK(cli({"eval", "ppl", "--data", folder.write("short", "too short")}).code == 2);
+  CHECK(cli({"eval", "ppl", "--data", folder.write("latin1", std::string(5000, '\xe9'))}).code == 2);
   CHECK(cli({"eval", "ppl"}).code == 2);
 }
 
