@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/memory.hpp>
 #include <lmkit/kernels/activation.hpp>
+#include <lmkit/kernels/add.hpp>
 #include <lmkit/kernels/bias.hpp>
 #include <lmkit/kernels/device.hpp>
 #include <lmkit/kernels/embedding.hpp>
@@ -55,7 +56,7 @@ class CpuDevice final : public Device {
 
   std::optional<Linear> linear_of(const MatrixView&) const noexcept override { return std::nullopt; }
   void put_vector(void* to, const MatrixView& vector) override { expand_row(vector, 0, floats(to)); }
-  void prepare(const Linear&, std::int64_t, Dtype, void*, void*, std::byte*) override {}
+  void prepare(const Linear&, const LinearArgs&) override {}
 
   Status embedding(const MatrixView& table, const std::int32_t* tokens, std::int32_t count, void* out) noexcept override {
     kernels::embedding(table, tokens, count, floats(out), threads_);
@@ -67,9 +68,8 @@ class CpuDevice final : public Device {
     return Status::ok;
   }
 
-  Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
-                      float eps) noexcept override {
-    kernels::add_rms_norm(floats(residual), floats(x), floats(weight), floats(out), rows, cols, eps, threads_);
+  Status add(void* sum, const void* x, std::int64_t rows, std::int64_t cols) noexcept override {
+    kernels::add(floats(sum), floats(x), rows, cols, threads_);
     return Status::ok;
   }
 
@@ -83,12 +83,16 @@ class CpuDevice final : public Device {
     return gemm_workspace_bytes(max_tokens, max_cols);
   }
 
-  Status linear(const Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype, std::byte* workspace) noexcept override {
-    const std::span parts(linear.parts.data(), static_cast<std::size_t>(linear.part_count));
-    if (parts.empty()) std::memset(y, 0, static_cast<std::size_t>(tokens * linear.rows) * sizeof(float));
-    else if (tokens > 0) gemm(parts, floats(x), linear.cols, tokens, floats(y), linear.rows, workspace, threads_);
-    if (linear.bias) add_bias(floats(y), floats(linear.bias), tokens, linear.rows, threads_);
-    return Status::ok;
+  Status linear(const Linear& linear, const LinearArgs& args) noexcept override {
+    if (args.norm) kernels::rms_norm(floats(args.x), floats(args.norm), floats(args.x_scratch), args.tokens, linear.cols, args.eps, threads_);
+    void* const product = args.end == LinearEnd::store ? args.y : args.y_scratch;
+    multiply(linear, floats(args.norm ? args.x_scratch : args.x), args.tokens, floats(product), args.workspace);
+    switch (args.end) {
+      case LinearEnd::store: return Status::ok;
+      case LinearEnd::add: return add(args.y, product, args.tokens, linear.rows);
+      case LinearEnd::gate: return silu_mul(product, args.y, args.tokens, linear.rows / 2);
+    }
+    return Status::invalid_argument;
   }
 
   Status silu_mul(const void* gate_up, void* out, std::int64_t rows, std::int64_t cols) noexcept override {
@@ -102,6 +106,13 @@ class CpuDevice final : public Device {
   }
 
  private:
+  void multiply(const Linear& linear, const float* x, std::int64_t tokens, float* y, std::byte* workspace) noexcept {
+    const std::span parts(linear.parts.data(), static_cast<std::size_t>(linear.part_count));
+    if (parts.empty()) std::memset(y, 0, static_cast<std::size_t>(tokens * linear.rows) * sizeof(float));
+    else if (tokens > 0) gemm(parts, x, linear.cols, tokens, y, linear.rows, workspace, threads_);
+    if (linear.bias) add_bias(y, floats(linear.bias), tokens, linear.rows, threads_);
+  }
+
   Stream threads_;
 };
 

@@ -10,15 +10,6 @@ void rms_norm(const float* x, const float* weight, float* out, std::int64_t rows
   for_rows(rows, cols, stream, [&](std::int64_t r) { kernels.rms_norm(x + r * cols, weight, out + r * cols, cols, eps); });
 }
 
-void add_rms_norm(float* residual, const float* x, const float* weight, float* out, std::int64_t rows, std::int64_t cols, float eps,
-                  Stream stream) noexcept {
-  const RowKernels& kernels = row_kernels_in_use();
-  for_rows(rows, cols, stream, [&](std::int64_t r) {
-    kernels.add(residual + r * cols, x + r * cols, cols);
-    kernels.rms_norm(residual + r * cols, weight, out + r * cols, cols, eps);
-  });
-}
-
 void norm_heads(float* x, std::int64_t stride, const float* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim, float eps,
                 Stream stream) noexcept {
   const RowKernels& kernels = row_kernels_in_use();

@@ -5,6 +5,8 @@
 #include "gemm_stopwatch.hpp"
 
 #include <lmkit/base/error.hpp>
+#include <lmkit/kernels/cuda/activation.hpp>
+#include <lmkit/kernels/cuda/rms_norm.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -13,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace lmkit::kernels::cuda {
 
@@ -24,9 +27,13 @@ void require(cudaError_t error, const char* what) {
 
 void require_shape(const GemmShape& shape) {
   const bool is_16_bit = shape.dtype == Dtype::f16 || shape.dtype == Dtype::bf16;
-  if (is_16_bit && (shape.out == shape.dtype || shape.out == Dtype::f32) && shape.rows > 0 && shape.cols > 0 && shape.rows % 8 == 0 && shape.cols % 8 == 0) return;
+  const bool is_stored = shape.end == LinearEnd::store;
+  const std::int64_t row_multiple = shape.end == LinearEnd::gate ? 16 : 8;
+  if (is_16_bit && (shape.out == shape.dtype || (is_stored && shape.out == Dtype::f32)) && shape.rows > 0 && shape.cols > 0 &&
+      shape.rows % row_multiple == 0 && shape.cols % 8 == 0)
+    return;
   throw Error(ErrorKind::device, "a matrix of " + std::to_string(shape.rows) + " x " + std::to_string(shape.cols) + " values",
-              "fp16 or bf16 values in multiples of 8 rows and columns, and a product of that type or fp32");
+              "fp16 or bf16 values in multiples of 8 rows (16 with a gate) and columns, and a product of that type or stored as fp32");
 }
 
 Status refuse(const Stream& stream, const char* reason) noexcept {
@@ -73,8 +80,18 @@ struct Gemm::Impl {
     return found == plans.end() ? nullptr : &*found;
   }
 
-  Status run(Plan& plan, const Step& step, const GemmArgs& args, void* workspace, Stream stream) const noexcept {
-    return step.is_own() ? few.run(step.choice.candidate, plan.shape, args, stream) : plan.library.run(step.algorithm, args, workspace, stream);
+  Status run(Plan& plan, const Step& step, GemmArgs args, void* workspace, Stream stream) const noexcept {
+    const GemmShape& shape = plan.shape;
+    if (shape.has_norm && !(step.is_own() && FewGemm::norms(step.choice.candidate))) {
+      const Status normed = rms_norm(args.x, args.norm, args.x_scratch, args.tokens, shape.cols, args.eps, shape.dtype, stream);
+      if (normed != Status::ok) return normed;
+      args.x = args.x_scratch;
+    }
+    if (step.is_own()) return few.run(step.choice.candidate, shape, args, stream);
+    if (shape.end != LinearEnd::gate) return plan.library.run(step.algorithm, args, workspace, stream);
+    void* const y = std::exchange(args.y, args.y_scratch);
+    const Status multiplied = plan.library.run(step.algorithm, args, workspace, stream);
+    return multiplied == Status::ok ? silu_mul(args.y, y, args.tokens, shape.rows / 2, shape.dtype, stream) : multiplied;
   }
 
   // Token counts first .. last by that choice, if it can run them all.

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int revision = 3;  // of our kernels and of what is measured: a new one forgets all choices
+constexpr int revision = 4;  // of our kernels and of what is measured: a new one forgets all choices
 constexpr std::size_t most_entries = 100'000, most_line = 200;
 
 const char* name_of(Dtype type) {
@@ -64,7 +64,8 @@ std::vector<std::int64_t> gemm_buckets(std::int64_t max_tokens) {
 
 std::string gemm_key(const GemmShape& shape, bool has_bias, std::int64_t tokens) {
   return std::to_string(shape.rows) + ' ' + std::to_string(shape.cols) + ' ' + name_of(shape.dtype) + ' ' + name_of(shape.out) +
-         (has_bias ? " bias " : " plain ") + std::to_string(tokens);
+         (has_bias ? " bias" : "") + (shape.has_norm ? " norm" : "") + (shape.end == LinearEnd::add ? " add" : shape.end == LinearEnd::gate ? " gate" : "") +
+         ' ' + std::to_string(tokens);
 }
 
 GemmCache::GemmCache(fs::path path) : path_(std::move(path)) { read(); }

@@ -13,9 +13,15 @@
 // each block adds up its own workers' parts, sends each sum to the block that owns the value, and adds up what it is sent.
 //
 // W does not depend on the launch before, so the ring is filled before its end.
+//
+// A norm of x comes first, if wanted: every block needs all of a token's row for its scale, and keeps its own columns of it.
+// A gate takes 8 rows of each half of W as a tile.
 #pragma once
 
+#include "launch.cuh"
+
 #include <lmkit/kernels/cuda/prim.cuh>
+#include <lmkit/kernels/linear.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -27,9 +33,12 @@ struct FewParams {
   const std::uint16_t* weights;  // (rows, cols)
   const std::uint16_t* bias;     // (rows), or null
   const std::uint16_t* x;        // (tokens, cols)
-  void* y;                       // (tokens, rows)
+  const std::uint16_t* norm;     // (cols), or null
+  void* y;                       // (tokens, rows; with a gate rows / 2)
   std::int32_t rows, cols, tokens;
   std::int32_t splits, clusters;  // blocks of a cluster, clusters of the grid
+  float eps;                      // of the norm
+  LinearEnd end;
   bool is_f32;                    // y
 };
 
@@ -37,6 +46,7 @@ namespace few {
 
 inline constexpr int workers = 8, adders = 4;  // warps
 inline constexpr int threads = (workers + adders) * warp_size;
+inline constexpr int most_normed_tokens = 8;
 inline constexpr int tile_rows = 16, chunk_cols = 64;
 inline constexpr int stage_bytes = tile_rows * chunk_cols * 2;  // of a warp
 constexpr int tile_sums(int token_tiles) { return token_tiles * tile_rows * 8; }
@@ -51,6 +61,8 @@ constexpr std::int64_t x_bytes(int cols, int splits, int tokens) { return std::i
 constexpr std::int64_t shared_bytes(int cols, int tokens, int token_tiles, int splits, int stages) {
   return ring_bytes(stages) + x_bytes(cols, splits, tokens) + 2 * (workers + 1) * tile_sums(token_tiles) * 4;
 }
+
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // 16 bytes, or zeros.
 __device__ __forceinline__ void copy16_async_if(std::uint32_t target, const void* source, bool exists) {
@@ -119,6 +131,11 @@ struct Places {
   __device__ std::uint32_t landed(int set) const { return barriers + 32 + 8 * set; }
 };
 
+// Row r of a tile, in W.
+__device__ __forceinline__ int row_of(const FewParams& p, int tile, int r) {
+  return p.end == LinearEnd::gate ? tile * (tile_rows / 2) + r % 8 + (r < 8 ? 0 : p.rows / 2) : tile * tile_rows + r;
+}
+
 // A lane's share of W and x, chunk by chunk and tile by tile.
 struct Loader {
   const FewParams& p;
@@ -130,9 +147,9 @@ struct Loader {
   __device__ __forceinline__ int col(int chunk) const { return (worker + chunk * all_workers) * chunk_cols + lane % 4 * 8; }
 
   __device__ __forceinline__ void find_rows() {
-    const int row = tile * tile_rows + lane / 4;  // rows that do not exist repeat the last, and are not written
+    const int row = row_of(p, tile, lane / 4), other = row_of(p, tile, lane / 4 + 8);  // those that do not exist repeat the last, and are not written
     low = p.weights + static_cast<std::int64_t>(min(row, p.rows - 1)) * p.cols;
-    high = p.weights + static_cast<std::int64_t>(min(row + 8, p.rows - 1)) * p.cols;
+    high = p.weights + static_cast<std::int64_t>(min(other, p.rows - 1)) * p.cols;
   }
 
   // The next chunk of W, if there is one.
@@ -151,10 +168,10 @@ struct Loader {
 
   __device__ __forceinline__ std::uint32_t x_place(int chunk, int b, int n) const { return x + ((2 * chunk + b) * p.tokens + 8 * n) * 64; }
 
-  // Chunk `chunk` of x: for each half b and token, the lane's 16 bytes.
+  // Chunk `chunk` of x, unless it is normalised: for each half b and token, the lane's 16 bytes.
   template <int token_tiles>
   __device__ __forceinline__ void copy_x(int chunk) const {
-    if (chunk >= chunks) return;
+    if (chunk >= chunks || p.norm) return;
     const int from = col(chunk);
 #pragma unroll
     for (int b = 0; b < 2; ++b)
@@ -214,15 +231,43 @@ __device__ __forceinline__ float load_float(std::uint32_t address) {
   return x;
 }
 
-// Value v of a tile is that of the C fragments, (n, lane, 4).
+// Where value v of a tile goes: that of the C fragments, (n, lane, 4). Gate and up of a value are lanes 2 apart.
+struct Value {
+  int row, token;
+  bool exists;
+  std::int64_t at;  // in y
+
+  __device__ __forceinline__ Value(const FewParams& p, int tile, int v) {
+    const int r = v / 4 % warp_size / 4 + v / 2 % 2 * 8;
+    row = row_of(p, tile, r), token = v / 128 * 8 + v / 4 % 4 * 2 + v % 2;
+    exists = row < p.rows && token < p.tokens;
+    at = p.end == LinearEnd::gate ? static_cast<std::int64_t>(token) * (p.rows / 2) + row : static_cast<std::int64_t>(token) * p.rows + row;
+  }
+};
+
 template <class T>
-__device__ __forceinline__ void store(const FewParams& p, int tile, int v, float sum) {
-  const int lane = v / 4 % warp_size, row = tile * tile_rows + lane / 4 + v / 2 % 2 * 8, token = v / 128 * 8 + lane % 4 * 2 + v % 2;
-  if (row >= p.rows || token >= p.tokens) return;
-  if (p.bias) sum += load2(p.bias[row], std::is_same_v<T, __nv_bfloat16>).x;
-  const std::int64_t at = static_cast<std::int64_t>(token) * p.rows + row;
-  if (p.is_f32) static_cast<float*>(p.y)[at] = sum;
-  else static_cast<std::uint16_t*>(p.y)[at] = static_cast<std::uint16_t>(pack2<T>(sum, 0.f));
+__device__ __forceinline__ float load_one(const void* values, std::int64_t at) {
+  return load2(static_cast<const std::uint16_t*>(values)[at], std::is_same_v<T, __nv_bfloat16>).x;
+}
+
+// What y holds there before, if it is added to; well before it is needed.
+template <class T>
+__device__ __forceinline__ float load_old(const FewParams& p, const Value& value) {
+  return p.end == LinearEnd::add && value.exists ? load_one<T>(p.y, value.at) : 0.f;
+}
+
+// All lanes of a warp, with neighbours v.
+template <class T>
+__device__ __forceinline__ void store(const FewParams& p, const Value& value, float sum, float old) {
+  if (p.bias && value.exists) sum += load_one<T>(p.bias, value.row);
+  if (p.end == LinearEnd::gate) {
+    const float up = __shfl_xor_sync(full_warp, sum, 2);
+    sum = sum / (1.f + __expf(-sum)) * up;
+    if (value.row >= p.rows / 2) return;
+  }
+  if (!value.exists) return;
+  if (p.is_f32) static_cast<float*>(p.y)[value.at] = sum;
+  else static_cast<std::uint16_t*>(p.y)[value.at] = static_cast<std::uint16_t>(pack2<T>(sum + old, 0.f));
 }
 
 // Adds up the parts of every tile. thread: of the adders'.
@@ -232,6 +277,13 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
   const int tiles = (p.rows + tile_rows - 1) / tile_rows, share = sums / p.splits;
   for (int turn = 0; tile < tiles; tile += p.clusters, ++turn) {
     const int set = turn % 2, parity = turn / 2 % 2;
+    float old[token_tiles];  // of the values that this thread stores
+    if (p.splits == 1) {
+#pragma unroll
+      for (int n = 0; n < token_tiles; ++n) old[n] = load_old<T>(p, Value(p, tile, n * all + thread));
+    } else {
+      old[0] = thread < share ? load_old<T>(p, Value(p, tile, part * share + thread)) : 0.f;
+    }
     wait_phase(at.full(set), parity);
     float sum[token_tiles];
 #pragma unroll
@@ -244,7 +296,7 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
     if (thread % warp_size == 0) arrive(at.free(set));
     if (p.splits == 1) {
 #pragma unroll
-      for (int n = 0; n < token_tiles; ++n) store<T>(p, tile, n * all + thread, sum[n]);
+      for (int n = 0; n < token_tiles; ++n) store<T>(p, Value(p, tile, n * all + thread), sum[n], old[n]);
       continue;
     }
     if (thread == 0) arrive_expecting(at.landed(set), sums * 4);
@@ -254,14 +306,59 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
       send(at.sent + ((set * p.splits + part) * share + v % share) * 4, sum[n], at.landed(set), owner);
     }
     wait_phase(at.landed(set), parity);
-    for (int v = thread; v < share; v += all) {
+    for (int first = 0; first < share; first += all) {
+      const int v = first + thread;
+      Value value(p, tile, part * share + v);
+      value.exists = value.exists && v < share;
       float total = 0.f;
-      for (int s = 0; s < p.splits; ++s) total += load_float(at.sent + ((set * p.splits + s) * share + v) * 4);
-      store<T>(p, tile, part * share + v, total);
+      for (int s = 0; s < p.splits && v < share; ++s) total += load_float(at.sent + ((set * p.splits + s) * share + v) * 4);
+      store<T>(p, value, total, first == 0 ? old[0] : load_old<T>(p, value));
     }
     // A block sends for the tile after the next when it has been sent all of the next; that no block does before this one has
     // read what lies here.
     asm volatile("bar.sync 1, %0;" ::"n"(adders * warp_size) : "memory");
+  }
+}
+
+// x / sqrt(mean(x²) + eps) * norm of the block's columns, to where its workers expect them. places: of worker 0's x, x_stride: between
+// workers. All threads of the block; ends before the stores are seen by others.
+template <class T>
+__device__ __forceinline__ void norm_x(const FewParams& p, int part, std::uint32_t places, int x_stride) {
+  constexpr bool is_bf16 = std::is_same_v<T, __nv_bfloat16>;
+  constexpr int warps = threads / warp_size;
+  __shared__ float squares[most_normed_tokens][warps];
+  for (int token = 0; token < p.tokens; ++token) {
+    float sum = 0.f;
+    for (int col = 8 * static_cast<int>(threadIdx.x); col < p.cols; col += 8 * threads) {
+      const Eight x = load8(p.x + static_cast<std::int64_t>(token) * p.cols + col, is_bf16);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) sum += x.at[j] * x.at[j];
+    }
+    sum = sum_over_columns(sum_over_rows(sum));
+    if (threadIdx.x % warp_size == 0) squares[token][threadIdx.x / warp_size] = sum;
+  }
+  __syncthreads();
+  for (int token = 0; token < p.tokens; ++token) {
+    float sum = 0.f;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) sum += squares[token][w];
+    const float scale = rsqrtf(sum / static_cast<float>(p.cols) + p.eps);
+    for (int col = 8 * static_cast<int>(threadIdx.x); col < chunks_of(p.cols) * chunk_cols; col += 8 * threads) {
+      const int chunk = col / chunk_cols, worker = chunk % (p.splits * workers) - part * workers;
+      if (worker < 0 || worker >= workers) continue;
+      uint4 y = make_uint4(0, 0, 0, 0);
+      if (col < p.cols) {
+        Eight x = load8(p.x + static_cast<std::int64_t>(token) * p.cols + col, is_bf16);
+        const Eight weight = load8(p.norm + col, is_bf16);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) x.at[j] *= scale * weight.at[j];
+        y = pack8(x, is_bf16);
+      }
+      const int half = 2 * (chunk / (p.splits * workers)) + col / 32 % 2;
+      asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(places + worker * x_stride + (half * p.tokens + token) * 64 + col / 8 % 4 * 16), "r"(y.x),
+                   "r"(y.y), "r"(y.z), "r"(y.w)
+                   : "memory");
+    }
   }
 }
 
@@ -285,6 +382,8 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
   const int worker = part * workers + warp, all_workers = p.splits * workers, all_chunks = chunks_of(p.cols);
   const int chunks = worker < all_chunks ? (all_chunks - 1 - worker) / all_workers + 1 : 0;
   Loader loader{p, lane, worker, all_workers, chunks, at.x + lane * 16, tile, (p.rows + tile_rows - 1) / tile_rows};
+  if (p.norm)
+    for (int col = static_cast<int>(threadIdx.x) * 64; col < p.cols; col += threads * 64) prefetch(p.norm + col);
   if (warp < workers)
     for (int s = 0; s < stages - 1; ++s) loader.copy_weights(at.ring + s * stage_bytes);
   if (threadIdx.x == 0)
@@ -296,6 +395,10 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
   __syncthreads();
   if (p.splits > 1) meet_cluster();
   wait_for_prerequisites();  // x may be what the launch before wrote, and y what it read
+  if (p.norm) {
+    norm_x<T>(p, part, shared_address(shared) + ring_bytes(stages), x_stride);
+    __syncthreads();
+  }
   if (warp < workers) multiply<T, token_tiles, stages>(p, at, loader, tile, warp, lane);
   else add_up<T, token_tiles>(p, at, tile, part, static_cast<int>(threadIdx.x) - workers * warp_size);
 }

@@ -137,6 +137,7 @@ bool LibraryGemm::takes(const LibraryAlgorithm& algorithm, std::int64_t first, s
 
 Status LibraryGemm::run(const LibraryAlgorithm& algorithm, const GemmArgs& args, void* workspace, Stream stream) noexcept {
   const float one = 1.f, zero = 0.f;
+  const bool adds = seeds_bias_ || shape_.end == LinearEnd::add;
   if (const auto status = set_tokens(args.tokens); status != CUBLAS_STATUS_SUCCESS) return outcome(lt_, status, stream);
   if (seeds_bias_) {
     const Status seeded = seed_with_bias(args.bias, static_cast<float*>(args.y), args.tokens, shape_.rows, shape_.dtype, stream);
@@ -145,7 +146,7 @@ Status LibraryGemm::run(const LibraryAlgorithm& algorithm, const GemmArgs& args,
     const auto status = lt_.desc_set(desc_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &args.bias, sizeof args.bias);
     if (status != CUBLAS_STATUS_SUCCESS) return outcome(lt_, status, stream);
   }
-  return outcome(lt_, lt_.matmul(lt_.handle, desc_, &one, args.weights, weights_, args.x, x_, seeds_bias_ ? &one : &zero, args.y, y_, args.y, y_,
+  return outcome(lt_, lt_.matmul(lt_.handle, desc_, &one, args.weights, weights_, args.x, x_, adds ? &one : &zero, args.y, y_, args.y, y_,
                                  &algorithm, workspace, Gemm::workspace_bytes, reinterpret_cast<cudaStream_t>(stream.handle)),
                  stream);
 }

@@ -7,28 +7,20 @@ namespace lmkit::kernels::cuda {
 
 namespace {
 
-// One block a row. residual may be null.
-__global__ void rms_norm_kernel(std::uint16_t* residual, const std::uint16_t* x, const std::uint16_t* weight, std::uint16_t* out,
-                                std::int64_t cols, float eps, bool is_bf16) {
+// One block a row.
+__global__ void rms_norm_kernel(const std::uint16_t* x, const std::uint16_t* weight, std::uint16_t* out, std::int64_t cols, float eps, bool is_bf16) {
   start_dependents();
   const std::int64_t row = blockIdx.x * cols, stride = 8 * blockDim.x, first = 8 * threadIdx.x;
   const Eight first_weights = load8(weight + (first < cols ? first : 0), is_bf16);  // while the launch before ends
   wait_for_prerequisites();
   float squares = 0.f;
   for (std::int64_t c = first; c < cols; c += stride) {
-    Eight y = load8(x + row + c, is_bf16);
-    if (residual) {
-      const Eight old = load8(residual + row + c, is_bf16);
-      for (int j = 0; j < 8; ++j) y.at[j] += old.at[j];
-      store8(y, residual + row + c, is_bf16);
-      y = load8(residual + row + c, is_bf16);  // as rounded: the next layer adds to these
-    }
+    const Eight y = load8(x + row + c, is_bf16);
     for (int j = 0; j < 8; ++j) squares += y.at[j] * y.at[j];
   }
   const float scale = rsqrtf(sum_over_block(squares) / static_cast<float>(cols) + eps);
-  const std::uint16_t* source = residual ? residual : x;
   for (std::int64_t c = first; c < cols; c += stride) {
-    Eight y = load8(source + row + c, is_bf16);
+    Eight y = load8(x + row + c, is_bf16);
     const Eight w = c == first ? first_weights : load8(weight + c, is_bf16);
     for (int j = 0; j < 8; ++j) y.at[j] *= scale * w.at[j];
     store8(y, out + row + c, is_bf16);
@@ -58,23 +50,13 @@ __global__ void norm_heads_kernel(std::uint16_t* x, std::int64_t stride, const s
   }
 }
 
-Status launch_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype,
-                       const Stream& stream) noexcept {
-  if (!is_16_bit(dtype) || cols % 8 != 0) return refuse(stream, "rms_norm on CUDA takes fp16 or bf16 rows of a multiple of 8 values");
-  if (rows == 0) return Status::ok;
-  return launch_early(stream, rms_norm_kernel, rows, row_threads(cols), static_cast<std::uint16_t*>(residual), static_cast<const std::uint16_t*>(x),
-                      static_cast<const std::uint16_t*>(weight), static_cast<std::uint16_t*>(out), cols, eps, dtype == Dtype::bf16);
-}
-
 }  // namespace
 
 Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype, Stream stream) noexcept {
-  return launch_rms_norm(nullptr, x, weight, out, rows, cols, eps, dtype, stream);
-}
-
-Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype,
-                    Stream stream) noexcept {
-  return launch_rms_norm(residual, x, weight, out, rows, cols, eps, dtype, stream);
+  if (!is_16_bit(dtype) || cols % 8 != 0) return refuse(stream, "rms_norm on CUDA takes fp16 or bf16 rows of a multiple of 8 values");
+  if (rows == 0) return Status::ok;
+  return launch_early(stream, rms_norm_kernel, rows, row_threads(cols), static_cast<const std::uint16_t*>(x), static_cast<const std::uint16_t*>(weight),
+                      static_cast<std::uint16_t*>(out), cols, eps, dtype == Dtype::bf16);
 }
 
 Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim, float eps, Dtype dtype,

@@ -60,22 +60,6 @@ TEST_CASE("rms_norm of zeros is zeros") {
   });
 }
 
-TEST_CASE("add_rms_norm adds in place, then normalises; out may be x") {
-  Random random;
-  INFO("seed " << random.seed());
-  TaskPool pool(2);
-  on_each_isa([&] {
-    const std::int64_t rows = 33, cols = 576;
-    std::vector<float> residual = random.normals(rows * cols), x = random.normals(rows * cols);
-    const std::vector<float> weight = random.normals(cols);
-    std::vector<float> sum(residual.size());
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = residual[i] + x[i];
-    add_rms_norm(residual.data(), x.data(), weight.data(), x.data(), rows, cols, 1e-5f, pool.stream());
-    CHECK(residual == sum);
-    CHECK(worst_error(sum, weight, x, static_cast<std::size_t>(cols), 1e-5f) < 1e-6);
-  });
-}
-
 TEST_CASE("norm_heads normalises each head with its own weights and touches nothing else") {
   Random random;
   INFO("seed " << random.seed());

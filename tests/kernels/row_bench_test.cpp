@@ -2,6 +2,7 @@
 //
 // Hidden case that measures the small ops: test_kernels "[bench]". LMKIT_BENCH_THREADS, default 2.
 #include <lmkit/kernels/activation.hpp>
+#include <lmkit/kernels/add.hpp>
 #include <lmkit/kernels/embedding.hpp>
 #include <lmkit/kernels/rms_norm.hpp>
 
@@ -33,7 +34,7 @@ TEST_CASE("small ops on SmolLM2-135M rows", "[.][bench]") {
     std::printf("\n");
   };
   report("rms_norm", [&](std::int64_t rows) { rms_norm(x.data(), weight.data(), out.data(), rows, hidden, 1e-5f, stream); });
-  report("add_rms_norm", [&](std::int64_t rows) { add_rms_norm(residual.data(), x.data(), weight.data(), out.data(), rows, hidden, 1e-5f, stream); });
+  report("add", [&](std::int64_t rows) { add(residual.data(), x.data(), rows, hidden, stream); });
   report("silu_mul", [&](std::int64_t rows) { silu_mul(gate_up.data(), product.data(), rows, ffn, stream); });
   report("embedding", [&](std::int64_t rows) { embedding(table.view, tokens.data(), static_cast<std::int32_t>(rows), out.data(), stream); });
 }

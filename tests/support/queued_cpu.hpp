@@ -145,7 +145,7 @@ class QueuedCpu final : public kernels::Device {
   kernels::Linear pack(std::span<const MatrixView> parts, std::byte* storage) override { return cpu_->pack(parts, storage); }
   std::optional<kernels::Linear> linear_of(const MatrixView& table) const noexcept override { return cpu_->linear_of(table); }
   void put_vector(void* to, const MatrixView& vector) override { cpu_->put_vector(to, vector); }
-  void prepare(const kernels::Linear&, std::int64_t, Dtype, void*, void*, std::byte*) override {}
+  void prepare(const kernels::Linear&, const kernels::LinearArgs&) override {}
   std::int64_t linear_workspace_bytes(std::int64_t tokens, std::int64_t cols) const noexcept override {
     return cpu_->linear_workspace_bytes(tokens, cols);
   }
@@ -161,16 +161,15 @@ class QueuedCpu final : public kernels::Device {
   Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps) noexcept override {
     return queue_.enqueue([=, this] { return cpu_->rms_norm(x, weight, out, rows, cols, eps); });
   }
-  Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
-                      float eps) noexcept override {
-    return queue_.enqueue([=, this] { return cpu_->add_rms_norm(residual, x, weight, out, rows, cols, eps); });
+  Status add(void* sum, const void* x, std::int64_t rows, std::int64_t cols) noexcept override {
+    return queue_.enqueue([=, this] { return cpu_->add(sum, x, rows, cols); });
   }
   Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
                     float eps) noexcept override {
     return queue_.enqueue([=, this] { return cpu_->norm_heads(x, stride, weight, rows, heads, dim, eps); });
   }
-  Status linear(const kernels::Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype out, std::byte* workspace) noexcept override {
-    return queue_.enqueue([=, this] { return cpu_->linear(linear, x, tokens, y, out, workspace); });
+  Status linear(const kernels::Linear& linear, const kernels::LinearArgs& args) noexcept override {
+    return queue_.enqueue([=, this] { return cpu_->linear(linear, args); });
   }
   Status silu_mul(const void* gate_up, void* out, std::int64_t rows, std::int64_t cols) noexcept override {
     return queue_.enqueue([=, this] { return cpu_->silu_mul(gate_up, out, rows, cols); });

@@ -67,8 +67,12 @@ std::pair<std::vector<float>, float> weights_of_row(const ModelFile& model, cons
   return {};
 }
 
+kernels::LinearArgs args_of(BenchRig& rig, const Product& product, std::int64_t tokens) {
+  return {.x = product.x, .tokens = tokens, .y = product.y, .out = product.out, .workspace = rig.activations().workspace};
+}
+
 Status multiply(BenchRig& rig, const Product& product, int layer, std::int64_t tokens) {
-  return rig.device().linear(product.linear(layer), product.x, tokens, product.y, product.out, rig.activations().workspace);
+  return rig.device().linear(product.linear(layer), args_of(rig, product, tokens));
 }
 
 // Of a few rows of y in the last layer, against float64 over the same x.
@@ -113,7 +117,7 @@ void bench_gemm(BenchJob job, const std::vector<std::int64_t>& tokens) {
   std::vector<Product> products = products_of_layer(rig);
   const Product output = output_product(rig);
   const auto prepare = [&](const Product& product, std::int64_t most) {
-    rig.device().prepare(product.linear(0), most, product.out, product.x, product.y, rig.activations().workspace);
+    rig.device().prepare(product.linear(0), args_of(rig, product, most));
   };
   for (const Product& product : products) prepare(product, tokens.back());
   prepare(output, std::min<std::int64_t>(tokens.back(), rig.limits().logit_rows));

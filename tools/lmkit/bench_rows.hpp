@@ -33,7 +33,7 @@ void bench_gemm(BenchJob job, const std::vector<std::int64_t>& tokens);
 
 // bench_small_ops.cpp
 
-// rms_norm and add_rms_norm, silu_mul, embedding.
+// rms_norm, add, silu_mul, embedding.
 void bench_small_ops(BenchJob job, const std::vector<std::int64_t>& tokens);
 
 // bench_sampling.cpp

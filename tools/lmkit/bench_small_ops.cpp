@@ -6,6 +6,7 @@
 #include <lmkit/kernels/embedding.hpp>
 
 #include <cmath>
+#include <numeric>
 
 namespace lmkit::cli {
 namespace {
@@ -23,37 +24,40 @@ void finish(BenchJob& job, BenchRow row, double error, const std::function<Statu
   job.add(std::move(row));
 }
 
-// residual + x or residual alone, divided by its root mean square, times the first layer's weight; against `out`.
-double norm_error(BenchRig& rig, const std::vector<float>& residual, const std::vector<float>& x, const std::vector<float>& out) {
-  const auto hidden = static_cast<std::size_t>(rig.config().hidden);
-  std::vector<float> weight(hidden);
+void bench_norm(BenchJob& job, std::int64_t count) {
+  BenchRig& rig = job.rig;
+  const Activations& act = rig.activations();
+  const Dtype dtype = rig.device().dtype();
+  const std::int64_t hidden = rig.config().hidden, last = count - 1;
+  rig.randomise(act.residual, count * hidden, dtype);
+  const auto call = [&](int layer) {
+    return rig.device().rms_norm(act.residual, rig.weights().layers[layer].ffn_norm, act.x, count, hidden, rig.config().rms_eps);
+  };
+  rig.run([&] { return call(0); });
+  const auto x = row_of(rig, act.residual, last, hidden), out = row_of(rig, act.x, last, hidden);
+  std::vector<float> weight(x.size());
   kernels::expand_row(*rig.model().find("blk.0.ffn_norm.weight"), 0, weight.data());
-  const auto sum_at = [&](std::size_t i) { return double{residual[i]} + (x.empty() ? 0.0 : double{x[i]}); };
-  double squares = 0;
-  for (std::size_t i = 0; i < hidden; ++i) squares += sum_at(i) * sum_at(i);
+  const double squares = std::inner_product(x.begin(), x.end(), x.begin(), 0.0);
   const double scale = 1 / std::sqrt(squares / static_cast<double>(hidden) + rig.config().rms_eps);
   RelativeError error;
-  for (std::size_t i = 0; i < hidden; ++i) error.add(out[i], sum_at(i) * scale * weight[i]);
-  return error.value();
+  for (std::size_t i = 0; i < x.size(); ++i) error.add(out[i], x[i] * scale * weight[i]);
+  finish(job, {.what = "rms_norm", .tokens = count, .bytes = 2.0 * static_cast<double>(count * hidden) * size_of(dtype)}, error.value(), call);
 }
 
-void bench_norm(BenchJob& job, std::int64_t count, bool adds) {
+void bench_add(BenchJob& job, std::int64_t count) {
   BenchRig& rig = job.rig;
   const Activations& act = rig.activations();
   const Dtype dtype = rig.device().dtype();
   const std::int64_t hidden = rig.config().hidden, last = count - 1;
   rig.randomise(act.residual, count * hidden, dtype);
   rig.randomise(act.x, count * hidden, dtype);
-  const std::vector<float> residual = row_of(rig, act.residual, last, hidden), x = adds ? row_of(rig, act.x, last, hidden) : std::vector<float>();
-  const auto call = [&](int layer) {
-    const void* const weight = rig.weights().layers[layer].ffn_norm;
-    return adds ? rig.device().add_rms_norm(act.residual, act.x, weight, act.qkv, count, hidden, rig.config().rms_eps)
-                : rig.device().rms_norm(act.residual, weight, act.qkv, count, hidden, rig.config().rms_eps);
-  };
+  const auto before = row_of(rig, act.residual, last, hidden), x = row_of(rig, act.x, last, hidden);
+  const auto call = [&](int) { return rig.device().add(act.residual, act.x, count, hidden); };
   rig.run([&] { return call(0); });
-  const double passes = adds ? 4 : 2;  // over rows: residual and x read, both written
-  finish(job, {.what = adds ? "add_rms_norm" : "rms_norm", .tokens = count, .bytes = passes * static_cast<double>(count * hidden) * size_of(dtype)},
-         norm_error(rig, residual, x, row_of(rig, act.qkv, last, hidden)), call);
+  const auto sum = row_of(rig, act.residual, last, hidden);
+  RelativeError error;
+  for (std::size_t i = 0; i < x.size(); ++i) error.add(sum[i], double{before[i]} + double{x[i]});
+  finish(job, {.what = "add", .tokens = count, .bytes = 3.0 * static_cast<double>(count * hidden) * size_of(dtype)}, error.value(), call);
 }
 
 void bench_silu_mul(BenchJob& job, std::int64_t count) {
@@ -100,8 +104,8 @@ void bench_embedding(BenchJob& job, std::int64_t count) {
 
 void bench_small_ops(BenchJob job, const std::vector<std::int64_t>& tokens) {
   for (const std::int64_t count : tokens) {
-    bench_norm(job, count, false);
-    bench_norm(job, count, true);
+    bench_norm(job, count);
+    bench_add(job, count);
     bench_silu_mul(job, count);
     bench_embedding(job, count);
   }

@@ -5,6 +5,7 @@
 #include "weight_upload.hpp"
 
 #include <lmkit/kernels/cuda/activation.hpp>
+#include <lmkit/kernels/cuda/add.hpp>
 #include <lmkit/kernels/cuda/embedding.hpp>
 #include <lmkit/kernels/cuda/gemm.hpp>
 #include <lmkit/kernels/cuda/rms_norm.hpp>
@@ -93,10 +94,10 @@ class CudaDevice final : public Device {
 
   void put_vector(void* to, const MatrixView& vector) override { upload_.put(vector, static_cast<std::byte*>(to)); }
 
-  void prepare(const Linear& linear, std::int64_t tokens, Dtype out, void* x, void* y, std::byte* workspace) override {
+  void prepare(const Linear& linear, const LinearArgs& args) override {
     upload_.release();
     if (!gemm_) gemm_ = std::make_unique<Gemm>();
-    if (linear.part_count > 0) gemm_->prepare(shape_of(linear, out), arguments_of(linear, x, tokens, y), workspace, stream());
+    if (linear.part_count > 0) gemm_->prepare(shape_of(linear, args), arguments_of(linear, args), args.workspace, stream());
   }
 
   Status embedding(const MatrixView& table, const std::int32_t* tokens, std::int32_t count, void* out) noexcept override {
@@ -107,9 +108,8 @@ class CudaDevice final : public Device {
     return cuda::rms_norm(x, weight, out, rows, cols, eps, dtype_, stream());
   }
 
-  Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
-                      float eps) noexcept override {
-    return cuda::add_rms_norm(residual, x, weight, out, rows, cols, eps, dtype_, stream());
+  Status add(void* sum, const void* x, std::int64_t rows, std::int64_t cols) noexcept override {
+    return cuda::add(sum, x, rows, cols, dtype_, stream());
   }
 
   Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
@@ -119,10 +119,10 @@ class CudaDevice final : public Device {
 
   std::int64_t linear_workspace_bytes(std::int64_t, std::int64_t) const noexcept override { return Gemm::workspace_bytes; }
 
-  Status linear(const Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype out, std::byte* workspace) noexcept override {
-    if (linear.part_count == 0)
-      return outcome(cudaMemsetAsync(y, 0, static_cast<std::size_t>(tokens * linear.rows * size_of(out)), queue_.cuda_stream()), stream());
-    return gemm_->run(shape_of(linear, out), arguments_of(linear, x, tokens, y), workspace, stream());
+  Status linear(const Linear& linear, const LinearArgs& args) noexcept override {
+    if (linear.part_count > 0) return gemm_->run(shape_of(linear, args), arguments_of(linear, args), args.workspace, stream());
+    const auto bytes = static_cast<std::size_t>(args.tokens * linear.rows * size_of(args.out));  // a rank's empty part, which is stored
+    return outcome(cudaMemsetAsync(args.y, 0, bytes, queue_.cuda_stream()), stream());
   }
 
   Status silu_mul(const void* gate_up, void* out, std::int64_t rows, std::int64_t cols) noexcept override {
@@ -135,9 +135,11 @@ class CudaDevice final : public Device {
 
  private:
   WeightFormat format() const noexcept { return dtype_ == Dtype::f16 ? WeightFormat::f16 : WeightFormat::bf16; }
-  GemmShape shape_of(const Linear& linear, Dtype out) const noexcept { return {linear.rows, linear.cols, dtype_, out}; }
-  static GemmArgs arguments_of(const Linear& linear, const void* x, std::int64_t tokens, void* y) noexcept {
-    return {linear.parts[0].data(), linear.bias, x, y, tokens};
+  GemmShape shape_of(const Linear& linear, const LinearArgs& args) const noexcept {
+    return {linear.rows, linear.cols, dtype_, args.out, args.end, args.norm != nullptr};
+  }
+  static GemmArgs arguments_of(const Linear& linear, const LinearArgs& args) noexcept {
+    return {linear.parts[0].data(), linear.bias, args.x, args.y, args.tokens, args.norm, args.eps, args.x_scratch, args.y_scratch};
   }
 
   int gpu_;

@@ -4,6 +4,7 @@
 #include "kv_run.hpp"
 
 #include "../../../kernels/cuda/gemm_cache.hpp"
+#include "../../../kernels/cuda/gemm_few.hpp"
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/kernels/cuda/gemm.hpp>
@@ -17,6 +18,7 @@
 
 using namespace lmkit;
 using namespace lmkit::kernels::cuda;
+using lmkit::kernels::LinearEnd;
 
 namespace fs = std::filesystem;
 
@@ -56,6 +58,7 @@ const GemmShape some{576, 1536, Dtype::bf16, Dtype::f32};
 struct Product {
   GemmShape shape;
   bool has_bias;
+  std::int64_t width() const { return shape.end == LinearEnd::gate ? shape.rows / 2 : shape.rows; }  // of y
 };
 
 // y of the shape's type, in a double
@@ -78,23 +81,46 @@ struct GemmRig {
         weights(random_activations(product.shape.rows * product.shape.cols, is_bf16, 1.0, random)),
         bias(random_activations(product.shape.rows, is_bf16, 20.0, random)),
         x(random_activations(max_tokens * product.shape.cols, is_bf16, 1.0, random)),
+        norm(random_activations(product.shape.cols, is_bf16, 1.0, random)),
+        before(random_activations(max_tokens * product.shape.rows, is_bf16, 50.0, random)),
         weights_device(weights),
         bias_device(bias),
         x_device(x),
-        y_device(max_tokens * product.shape.rows * size_of(product.shape.out)),
+        norm_device(norm),
+        x_scratch(x.size()),
+        y_scratch(max_tokens * product.shape.rows),
+        y_device(max_tokens * product.width() * size_of(product.shape.out)),
         workspace(Gemm::workspace_bytes) {
     workspace.fill(0xff);
   }
 
-  GemmArgs args(std::int64_t tokens) { return {weights_device.data(), product.has_bias ? bias_device.data() : nullptr, x_device.data(), y_device.data(), tokens}; }
+  GemmArgs args(std::int64_t tokens) {
+    return {.weights = weights_device.data(),
+            .bias = product.has_bias ? bias_device.data() : nullptr,
+            .x = x_device.data(),
+            .y = y_device.data(),
+            .tokens = tokens,
+            .norm = norm_device.data(),
+            .eps = eps,
+            .x_scratch = x_scratch.data(),
+            .y_scratch = y_scratch.data()};
+  }
 
   void prepare(Gemm& gemm, std::int64_t max_tokens) {
     gemm.prepare(product.shape, args(max_tokens), workspace.data(), Run::on(stream));
     x_device.upload(x);
   }
 
-  std::vector<std::byte> run(Gemm& gemm, std::int64_t tokens) {
+  // y as it is before a product: what is added to, and nothing behind it
+  void reset_y(std::int64_t tokens) {
     y_device.fill(0xff);
+    if (product.shape.end == LinearEnd::add)
+      check(cudaMemcpy(y_device.data(), before.data(), tokens * product.shape.rows * 2, cudaMemcpyHostToDevice));
+  }
+
+  std::vector<std::byte> run(Gemm& gemm, std::int64_t tokens) {
+    reset_y(tokens);
+    x_scratch.fill(0xff), y_scratch.fill(0xff);
     REQUIRE(gemm.run(product.shape, args(tokens), workspace.data(), Run::on(stream)) == Status::ok);
     stream.wait();
     return y_device.download();
@@ -102,31 +128,58 @@ struct GemmRig {
 
   // ‖y − reference‖ / ‖reference‖ over `samples` random rows of every token; y has values for no other token.
   double error(const std::vector<std::byte>& y, std::int64_t tokens, int samples, std::mt19937_64& random) {
-    const auto [rows, cols, dtype, out] = product.shape;
+    const GemmShape& shape = product.shape;
     RelativeError error;
-    for (std::int64_t t = 0; t < tokens; ++t)
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const auto in = input(t);
       for (int s = 0; s < samples; ++s) {
-        const std::int64_t row = std::uniform_int_distribution<std::int64_t>(0, rows - 1)(random);
-        double sum = product.has_bias ? activation(bias[row], is_bf16) : 0;
-        for (std::int64_t c = 0; c < cols; ++c) sum += double(activation(weights[row * cols + c], is_bf16)) * activation(x[t * cols + c], is_bf16);
-        error.add(value_of(y, t * rows + row, out), sum);
+        const std::int64_t row = std::uniform_int_distribution<std::int64_t>(0, product.width() - 1)(random), at = t * product.width() + row;
+        double expected = dot(row, in);
+        if (shape.end == LinearEnd::add) expected += activation(before[at], is_bf16);
+        if (shape.end == LinearEnd::gate) expected = expected / (1 + std::exp(-expected)) * dot(row + shape.rows / 2, in);
+        error.add(value_of(y, at, shape.out), expected);
       }
+    }
     return error.value();
+  }
+
+  // A token's x, normalised if the product does so.
+  std::vector<double> input(std::int64_t token) const {
+    const std::int64_t cols = product.shape.cols;
+    std::vector<double> in(cols);
+    double squares = 0;
+    for (std::int64_t c = 0; c < cols; ++c) in[c] = activation(x[token * cols + c], is_bf16), squares += in[c] * in[c];
+    if (product.shape.has_norm)
+      for (std::int64_t c = 0; c < cols; ++c) in[c] *= activation(norm[c], is_bf16) / std::sqrt(squares / cols + eps);
+    return in;
+  }
+
+  double dot(std::int64_t row, const std::vector<double>& in) const {
+    double sum = product.has_bias ? activation(bias[row], is_bf16) : 0;
+    for (std::size_t c = 0; c < in.size(); ++c) sum += in[c] * activation(weights[row * in.size() + c], is_bf16);
+    return sum;
   }
 
   Product product;
   bool is_bf16;
-  std::vector<std::uint16_t> weights, bias, x;
-  DeviceArray<std::uint16_t> weights_device, bias_device, x_device;
+  static constexpr float eps = 1e-2f;  // enough to be seen
+  std::vector<std::uint16_t> weights, bias, x, norm, before;
+  DeviceArray<std::uint16_t> weights_device, bias_device, x_device, norm_device, x_scratch, y_scratch;
   DeviceArray<std::byte> y_device, workspace;
   DeviceStream stream;
 };
 
-double tolerance(const GemmShape& shape) { return shape.out == Dtype::f32 ? 1e-5 : shape.out == Dtype::bf16 ? 4e-3 : 5e-4; }
+// What is normalised is rounded to dtype before it is multiplied.
+double tolerance(const GemmShape& shape) {
+  const Dtype coarsest = shape.has_norm ? shape.dtype : shape.out;
+  const double one = coarsest == Dtype::f32 ? 1e-5 : coarsest == Dtype::bf16 ? 4e-3 : 5e-4;
+  return shape.end == LinearEnd::gate ? 1.5 * one : one;  // gate and up may be rounded too
+}
 
 // Every token's row was written whole, and nothing behind them.
-void check_extent(const std::vector<std::byte>& y, const GemmShape& shape, std::int64_t tokens) {
-  const std::size_t used = tokens * shape.rows;
+void check_extent(const std::vector<std::byte>& y, const Product& product, std::int64_t tokens) {
+  const GemmShape& shape = product.shape;
+  const std::size_t used = tokens * product.width();
   bool written = true;
   for (std::size_t n = 0; n < used; ++n) written = written && !std::isnan(value_of(y, n, shape.out));
   CHECK(written);
@@ -212,17 +265,54 @@ TEST_CASE("Products of matrices agree with float64 for any number of tokens") {
                                  {{1536, 576, Dtype::bf16, Dtype::f32}, true}, {{960, 576, Dtype::f16, Dtype::f32}, false},
                                  {{1536, 4096, Dtype::bf16, Dtype::bf16}, true}, {{8, 8, Dtype::bf16, Dtype::bf16}, true},
                                  {{49152, 576, Dtype::f16, Dtype::f32}, false}, {{256, 14336, Dtype::f16, Dtype::f16}, false},
-                                 {{1000, 1000, Dtype::bf16, Dtype::f32}, true}}) {
+                                 {{1000, 1000, Dtype::bf16, Dtype::f32}, true},
+                                 {{960, 576, Dtype::bf16, Dtype::bf16, LinearEnd::store, true}, true},
+                                 {{1000, 1000, Dtype::f16, Dtype::f32, LinearEnd::store, true}, false},
+                                 {{4096, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false},
+                                 {{576, 1536, Dtype::f16, Dtype::f16, LinearEnd::add}, true},
+                                 {{3072, 576, Dtype::f16, Dtype::f16, LinearEnd::gate, true}, false},
+                                 {{48, 1000, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, true},
+                                 {{1024, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::gate, true}, false}}) {
     const std::int64_t max_tokens = 300;
     GemmRig rig(product, max_tokens, random);
     rig.prepare(gemm, max_tokens);
     for (const std::int64_t tokens : {1, 2, 3, 8, 9, 16, 17, 24, 33, 64, 65, 200, 300}) {
       const auto y = rig.run(gemm, tokens);
       INFO(gemm_key(product.shape, product.has_bias, tokens));
-      check_extent(y, product.shape, tokens);
+      check_extent(y, product, tokens);
       CHECK(rig.error(y, tokens, tokens < 10 ? 200 : 20, random) < tolerance(product.shape));
     }
   }
+}
+
+TEST_CASE("Every way of the kernels for few tokens agrees with float64") {
+  NEEDS_DEVICE();
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  const FewGemm few;
+  int ran = 0;
+  for (const Product& product : {Product{{200, 1000, Dtype::bf16, Dtype::f32}, true}, {{2048, 4096, Dtype::f16, Dtype::f16, LinearEnd::add}, false},
+                                 {{2064, 2048, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, true},
+                                 {{1024, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::gate, true}, false},
+                                 {{72, 2056, Dtype::f16, Dtype::f32, LinearEnd::store, true}, true}}) {
+    GemmRig rig(product, FewGemm::most_tokens, random);
+    for (int way = 0; way < FewGemm::ways; ++way) {
+      if (product.shape.has_norm && !FewGemm::norms(way)) continue;
+      for (const std::int64_t tokens : {1, 2, 7, 8, 9, 16, 17, 31, 32}) {
+        if (!few.can_run(way, product.shape, tokens)) continue;
+        INFO(gemm_key(product.shape, product.has_bias, tokens) << " way " << way);
+        rig.reset_y(tokens);
+        REQUIRE(few.run(way, product.shape, rig.args(tokens), Run::on(rig.stream)) == Status::ok);
+        rig.stream.wait();
+        const auto y = rig.y_device.download();
+        check_extent(y, product, tokens);
+        CHECK(rig.error(y, tokens, 50, random) < tolerance(product.shape));
+        ++ran;
+      }
+    }
+  }
+  CHECK(ran > 30);
 }
 
 TEST_CASE("A graph of products gives the bits of eager ones, at every replay") {
@@ -230,20 +320,27 @@ TEST_CASE("A graph of products gives the bits of eager ones, at every replay") {
   const CacheFolder folder;
   std::mt19937_64 random(fresh_seed());
   Gemm gemm;
-  GemmRig rig({{1536, 576, Dtype::bf16, Dtype::bf16}, true}, 200, random);
-  rig.prepare(gemm, 200);
-  for (const std::int64_t tokens : {1, 3, 8, 16, 33, 64, 200}) {
-    const auto eager = rig.run(gemm, tokens);
-    const cudaGraphExec_t graph = rig.stream.capture([&] {
-      for (int n = 0; n < 3; ++n) REQUIRE(gemm.run(rig.product.shape, rig.args(tokens), rig.workspace.data(), Run::on(rig.stream)) == Status::ok);
-    });
-    for (int n = 0; n < 3; ++n) {
-      rig.y_device.fill(0xff);
-      check(cudaGraphLaunch(graph, rig.stream));
+  for (const Product& product : {Product{{1536, 576, Dtype::bf16, Dtype::bf16}, true}, {{1536, 576, Dtype::bf16, Dtype::bf16, LinearEnd::gate, true}, false},
+                                 {{576, 1536, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false}}) {
+    GemmRig rig(product, 200, random);
+    rig.prepare(gemm, 200);
+    for (const std::int64_t tokens : {1, 3, 8, 16, 33, 64, 200}) {
+      const auto thrice = [&] {
+        for (int n = 0; n < 3; ++n) REQUIRE(gemm.run(product.shape, rig.args(tokens), rig.workspace.data(), Run::on(rig.stream)) == Status::ok);
+      };
+      rig.reset_y(tokens);
+      thrice();
       rig.stream.wait();
-      CHECK(rig.y_device.download() == eager);
+      const auto eager = rig.y_device.download();
+      const cudaGraphExec_t graph = rig.stream.capture(thrice);
+      for (int n = 0; n < 3; ++n) {
+        rig.reset_y(tokens);
+        check(cudaGraphLaunch(graph, rig.stream));
+        rig.stream.wait();
+        CHECK(rig.y_device.download() == eager);
+      }
+      check(cudaGraphExecDestroy(graph));
     }
-    check(cudaGraphExecDestroy(graph));
   }
 }
 
@@ -285,6 +382,8 @@ TEST_CASE("A Gemm says what it cannot run") {
   CHECK(gemm.run(rig.product.shape, rig.args(1), rig.workspace.data(), Run::on(rig.stream)) == Status::invalid_argument);
   CHECK_THROWS_AS(gemm.prepare({64, 12, Dtype::bf16, Dtype::bf16}, rig.args(1), rig.workspace.data(), Run::on(rig.stream)), Error);
   CHECK_THROWS_AS(gemm.prepare({64, 64, Dtype::bf16, Dtype::f16}, rig.args(1), rig.workspace.data(), Run::on(rig.stream)), Error);
+  CHECK_THROWS_AS(gemm.prepare({64, 64, Dtype::bf16, Dtype::f32, LinearEnd::add}, rig.args(1), rig.workspace.data(), Run::on(rig.stream)), Error);
+  CHECK_THROWS_AS(gemm.prepare({72, 64, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, rig.args(1), rig.workspace.data(), Run::on(rig.stream)), Error);
   rig.prepare(gemm, 16);
   CHECK(gemm.run(rig.product.shape, rig.args(17), rig.workspace.data(), Run::on(rig.stream)) == Status::invalid_argument);
   CHECK(gemm.run(rig.product.shape, rig.args(0), rig.workspace.data(), Run::on(rig.stream)) == Status::ok);

@@ -210,15 +210,16 @@ class Rank {
   }
 
   void prepare_linears() {
-    const Activations& act = memory_.activations;
     const Weights& weights = memory_.weights;
+    const auto products = [&](std::int64_t tokens) { return Products{memory_.activations, tokens, device_->dtype(), config_.rms_eps}; };
+    const Products of_step = products(limits_.tokens);
     for (const LayerWeights& layer : {weights.layers.front(), weights.layers.back()}) {
-      device_->prepare(layer.qkv, limits_.tokens, device_->dtype(), act.x, act.qkv, act.workspace);
-      device_->prepare(layer.attention_output, limits_.tokens, device_->dtype(), act.attended, act.x, act.workspace);
-      device_->prepare(layer.gate_up, limits_.tokens, device_->dtype(), act.x, act.gate_up, act.workspace);
-      device_->prepare(layer.down, limits_.tokens, device_->dtype(), act.activated, act.x, act.workspace);
+      device_->prepare(layer.qkv, of_step.normed(layer.attention_norm, of_step.act.qkv));
+      device_->prepare(layer.attention_output, of_step.added(of_step.act.attended));
+      device_->prepare(layer.gate_up, of_step.gated(layer.ffn_norm));
+      device_->prepare(layer.down, of_step.added(of_step.act.activated));
     }
-    device_->prepare(weights.output, limits_.logit_rows, Dtype::f32, act.logit_x, act.my_logits.data(), act.workspace);
+    device_->prepare(weights.output, products(limits_.logit_rows).logits(weights.output_norm));
   }
 
   const ModelConfig& config_;

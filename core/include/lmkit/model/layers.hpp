@@ -80,27 +80,67 @@ void embed(S& s) noexcept {
   s.check(s.device.embedding(s.weights.embedding, s.arrays.tokens, s.tokens(), s.act.residual));
 }
 
+// The products of a step: what a device is prepared for, and what forward() asks of it.
+struct Products {
+  const Activations& act;
+  std::int64_t tokens;
+  Dtype dtype;
+  float eps;
+
+  // y = norm(residual) times a matrix
+  kernels::LinearArgs normed(const void* norm, std::byte* y) const noexcept {
+    return {.x = act.residual, .tokens = tokens, .y = y, .out = dtype, .norm = norm, .eps = eps, .x_scratch = act.x, .workspace = act.workspace};
+  }
+  // activated = silu(gate) * up, where gate and up are norm(residual) times theirs
+  kernels::LinearArgs gated(const void* norm) const noexcept {
+    kernels::LinearArgs args = normed(norm, act.activated);
+    args.end = kernels::LinearEnd::gate;
+    args.y_scratch = act.gate_up;
+    return args;
+  }
+  // residual += x times a matrix
+  kernels::LinearArgs added(const std::byte* x) const noexcept {
+    kernels::LinearArgs args = partial(x);
+    args.y = act.residual, args.y_scratch = act.x;
+    args.end = kernels::LinearEnd::add;
+    return args;
+  }
+  // act.x = x times a rank's part of a matrix
+  kernels::LinearArgs partial(const std::byte* x) const noexcept {
+    return {.x = x, .tokens = tokens, .y = act.x, .out = dtype, .workspace = act.workspace};
+  }
+  // my_logits = norm(logit_x) times a matrix; tokens: logit rows
+  kernels::LinearArgs logits(const void* norm) const noexcept {
+    return {.x = act.logit_x, .tokens = tokens, .y = act.my_logits.data(), .norm = norm, .eps = eps, .x_scratch = act.logit_x, .workspace = act.workspace};
+  }
+};
+
 template <class S>
-void norm(S& s, const void* weight) noexcept {
-  s.check(s.device.rms_norm(s.act.residual, weight, s.act.x, s.tokens(), s.config.hidden, s.config.rms_eps));
+Products products_of(const S& s, std::int64_t tokens) noexcept {
+  return {s.act, tokens, s.device.dtype(), s.config.rms_eps};
 }
 
-// residual += x, x = norm(residual)
+// y (tokens, linear.rows) = norm(residual) times linear
 template <class S>
-void add_norm(S& s, const void* weight) noexcept {
-  s.check(s.device.add_rms_norm(s.act.residual, s.act.x, weight, s.act.x, s.tokens(), s.config.hidden, s.config.rms_eps));
+void norm_linear(S& s, const void* norm, const kernels::Linear& linear, std::byte* y) noexcept {
+  s.check(s.device.linear(linear, products_of(s, s.tokens()).normed(norm, y)));
 }
 
-// y (tokens, linear.rows) = x (tokens, linear.cols) times linear
+// activated = silu(gate) * up of norm(residual)
 template <class S>
-void linear(S& s, const kernels::Linear& linear, const std::byte* x, std::byte* y) noexcept {
-  s.check(s.device.linear(linear, x, s.tokens(), y, s.device.dtype(), s.act.workspace));
+void norm_gated_linear(S& s, const void* norm, const kernels::Linear& gate_up) noexcept {
+  s.check(s.device.linear(gate_up, products_of(s, s.tokens()).gated(norm)));
 }
 
-// activated = silu(gate) * up
+// residual += x (tokens, linear.cols) times linear, over all ranks. Several ranks are on CPUs, whose dtype is float.
 template <class S>
-void activate(S& s) noexcept {
-  s.check(s.device.silu_mul(s.act.gate_up, s.act.activated, s.tokens(), s.shape.ffn()));
+void add_linear(S& s, const kernels::Linear& linear, const std::byte* x) noexcept {
+  const Products products = products_of(s, s.tokens());
+  if (s.parallel.size() == 1) return s.check(s.device.linear(linear, products.added(x)));
+  s.check(s.device.linear(linear, products.partial(x)));
+  const std::span parts(reinterpret_cast<float*>(s.act.x), static_cast<std::size_t>(s.tokens()) * s.config.hidden);
+  s.check(s.parallel.all_reduce_sum(parts, s.device.stream()));
+  s.check(s.device.add(s.act.residual, s.act.x, s.tokens(), s.config.hidden));
 }
 
 template <class S>
@@ -167,22 +207,14 @@ void attend(S& s, int layer) noexcept {
   s.check(s.kv.attend(args, s.device.stream()));
 }
 
-// x = sum over ranks of x. Several ranks are on CPUs, whose dtype is float.
-template <class S>
-void sum(S& s) noexcept {
-  if (s.parallel.size() == 1) return;
-  const std::span x(reinterpret_cast<float*>(s.act.x), static_cast<std::size_t>(s.tokens()) * s.config.hidden);
-  s.check(s.parallel.all_reduce_sum(x, s.device.stream()));
-}
-
-// logits (logit rows, vocabulary) of the rows of x that want them
+// logits (logit rows, vocabulary) of the tokens that want them
 template <class S>
 void project_logits(S& s) noexcept {
   const auto rows = static_cast<std::int32_t>(s.plan.logit_rows.size());
   if (rows == 0) return;
   const kernels::Linear& output = s.weights.output;
-  s.check(s.device.gather_rows(s.act.x, s.arrays.logit_rows, rows, s.config.hidden, s.act.logit_x));
-  s.check(s.device.linear(output, s.act.logit_x, rows, s.act.my_logits.data(), Dtype::f32, s.act.workspace));
+  s.check(s.device.gather_rows(s.act.residual, s.arrays.logit_rows, rows, s.config.hidden, s.act.logit_x));
+  s.check(s.device.linear(output, products_of(s, rows).logits(s.weights.output_norm)));
   s.check(s.parallel.all_gather(s.act.my_logits.first(static_cast<std::size_t>(rows * output.rows)),
                                 s.act.logits.first(static_cast<std::size_t>(rows) * s.config.vocabulary), rows, s.vocabulary_shards,
                                 s.device.stream()));

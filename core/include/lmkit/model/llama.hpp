@@ -18,23 +18,17 @@ struct Llama {
   static void forward(Step<P, K>& s) noexcept {
     const Activations& act = s.act;
     embed(s);
-    norm(s, s.weights.layers.front().attention_norm);
     for (int i = 0; i < s.config.layers; ++i) {
       const LayerWeights& layer = s.weights.layers[i];
 
-      linear(s, layer.qkv, act.x, act.qkv);
+      norm_linear(s, layer.attention_norm, layer.qkv, act.qkv);
       norm_heads(s, layer.head_norms);
       append(s, i);
       attend(s, i);
-      linear(s, layer.attention_output, act.attended, act.x);
-      sum(s);
-      add_norm(s, layer.ffn_norm);
+      add_linear(s, layer.attention_output, act.attended);
 
-      linear(s, layer.gate_up, act.x, act.gate_up);
-      activate(s);
-      linear(s, layer.down, act.activated, act.x);
-      sum(s);
-      add_norm(s, i + 1 < s.config.layers ? s.weights.layers[i + 1].attention_norm : s.weights.output_norm);
+      norm_gated_linear(s, layer.ffn_norm, layer.gate_up);
+      add_linear(s, layer.down, act.activated);
     }
     project_logits(s);
   }

@@ -58,8 +58,8 @@ class Device {
   virtual std::optional<Linear> linear_of(const MatrixView& table) const noexcept = 0;
   // A vector in the device's dtype: (cols) of a matrix of one row.
   virtual void put_vector(void* to, const MatrixView& vector) = 0;
-  // Gets ready for up to `tokens` rows of x. x, y, workspace: scratch as in linear().
-  virtual void prepare(const Linear& linear, std::int64_t tokens, Dtype out, void* x, void* y, std::byte* workspace) = 0;
+  // Gets ready for linear() with these arguments and up to args.tokens rows of x; x and y are scratch.
+  virtual void prepare(const Linear& linear, const LinearArgs& args) = 0;
 
   // --- ops
 
@@ -68,16 +68,15 @@ class Device {
   virtual Status embedding(const MatrixView& table, const std::int32_t* tokens, std::int32_t count, void* out) noexcept = 0;
   // out = x / sqrt(mean(x²) + eps) * weight, by row. x, out: (rows, cols), may be the same; weight: (cols)
   virtual Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps) noexcept = 0;
-  // residual += x; out = rms_norm(residual)
-  virtual Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols,
-                              float eps) noexcept = 0;
+  // sum += x: (rows, cols), not overlapping
+  virtual Status add(void* sum, const void* x, std::int64_t rows, std::int64_t cols) noexcept = 0;
   // Each head of x, in place: head / sqrt(mean(head²) + eps) * its row of weight. x: (rows, heads, dim), `stride` values from
   // row to row; weight: (heads, dim)
   virtual Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim,
                             float eps) noexcept = 0;
-  // y (tokens, linear.rows) of type out = x (tokens, linear.cols) times linear. workspace: linear_workspace_bytes, 256-byte aligned
+  // A product of matrices, with what comes before and after it.
   virtual std::int64_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_cols) const noexcept = 0;
-  virtual Status linear(const Linear& linear, const void* x, std::int64_t tokens, void* y, Dtype out, std::byte* workspace) noexcept = 0;
+  virtual Status linear(const Linear& linear, const LinearArgs& args) noexcept = 0;
   // gate_up: (rows, 2, cols) -> out: (rows, cols) = silu(gate) * up
   virtual Status silu_mul(const void* gate_up, void* out, std::int64_t rows, std::int64_t cols) noexcept = 0;
   // out (count, cols) = the rows of x that `rows` (count) names

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gemm: y = x Wᵀ (+ bias) on a GPU, for 16-bit weights and activations with sums in fp32.
+// Gemm: y = x Wᵀ (+ bias) on a GPU, for 16-bit weights and activations with sums in fp32; with the norm before it and the sum or
+// gate after it, if wanted (../linear.hpp).
 //
-// Few tokens go to kernels of our own that read the weights once at memory speed; the rest goes to cuBLASLt, which is a
-// library loaded when a Gemm is opened, so that a program that never does needs none. Which algorithm serves a shape is
-// measured once (prepare), and remembered in a file for this GPU and library version.
+// Few tokens go to kernels of our own that read the weights once at memory speed and do the rest on the way; the others go to cuBLASLt,
+// which is a library loaded when a Gemm is opened, so that a program that never does needs none, with kernels before and after. Which
+// algorithm serves a shape is measured once (prepare), and remembered in a file for this GPU and library version.
 //
 // A row's bits may depend on how many other rows are in the call. Everything is stream-ordered and capturable but prepare.
 #pragma once
@@ -12,6 +13,7 @@
 #include <lmkit/base/dtype.hpp>
 #include <lmkit/base/status.hpp>
 #include <lmkit/base/stream.hpp>
+#include <lmkit/kernels/linear.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -19,12 +21,14 @@
 
 namespace lmkit::kernels::cuda {
 
-// W: (rows, cols) of dtype (f16 or bf16), row-major without gaps, 256-byte aligned; cols and rows multiples of 8.
+// W: (rows, cols) of dtype (f16 or bf16), row-major without gaps, 256-byte aligned; cols and rows multiples of 8, rows of 16 with a gate.
 struct GemmShape {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   Dtype dtype = Dtype::bf16;
-  Dtype out = Dtype::bf16;  // of y: dtype, or f32 (logits)
+  Dtype out = Dtype::bf16;  // of y: dtype, or f32 (logits) where it is stored
+  LinearEnd end = LinearEnd::store;
+  bool has_norm = false;
   friend bool operator==(const GemmShape&, const GemmShape&) = default;
 };
 
@@ -32,8 +36,12 @@ struct GemmArgs {
   const void* weights = nullptr;  // written before the launch before run's, which may still be under way when they are read
   const void* bias = nullptr;  // (rows) of dtype, or null
   const void* x = nullptr;     // (tokens, cols) of dtype, without gaps, 16-byte aligned
-  void* y = nullptr;           // (tokens, rows) of out, without gaps, 16-byte aligned
+  void* y = nullptr;           // (tokens, rows; with a gate rows / 2) of out, without gaps, 16-byte aligned
   std::int64_t tokens = 0;
+  const void* norm = nullptr;  // (cols) of dtype
+  float eps = 0;
+  void* x_scratch = nullptr;  // (tokens, cols) with a norm; may be x
+  void* y_scratch = nullptr;  // (tokens, rows) with a gate
 };
 
 class Gemm {

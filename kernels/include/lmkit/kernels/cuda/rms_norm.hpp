@@ -15,10 +15,6 @@ namespace lmkit::kernels::cuda {
 // x, out: (rows, cols), may be the same; weight: (cols)
 Status rms_norm(const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype, Stream stream) noexcept;
 
-// residual += x, rounded to dtype, then out = rms_norm(residual). residual, x, out: (rows, cols); out may be x.
-Status add_rms_norm(void* residual, const void* x, const void* weight, void* out, std::int64_t rows, std::int64_t cols, float eps, Dtype dtype,
-                    Stream stream) noexcept;
-
 // Each head of x by itself, in place. x: (rows, heads, dim), `stride` values from row to row; weight: (heads, dim). A warp takes
 // a head; dim and stride are multiples of 8.
 Status norm_heads(void* x, std::int64_t stride, const void* weight, std::int64_t rows, std::int64_t heads, std::int64_t dim, float eps, Dtype dtype,
