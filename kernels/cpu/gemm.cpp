@@ -95,6 +95,9 @@ void quantise(const GemmKernels& kernels, const float* x, std::int64_t x_stride,
 }
 
 const GemmKernels& kernels_in_use() noexcept {
+#if defined(__x86_64__)
+  if (cpu_isa() == CpuIsa::amx) return gemm_kernels<isa::amx>();
+#endif
   return visit_isa(cpu_isa(), [](auto isa) -> const GemmKernels& { return gemm_kernels<decltype(isa)>(); });
 }
 

@@ -22,6 +22,8 @@ set(LMKIT_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(LMKIT_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma -mf16c -mbmi2 -mprefer-vector-width=512
     -Wno-maybe-uninitialized)  # g++ 12's own AVX-512 header trips it (GCC bug 105593)
 
+set(LMKIT_ISA_FLAGS_amx ${LMKIT_ISA_FLAGS_avx512})  # its own instructions are written as assembly
+
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(LMKIT_ISAS baseline avx2 avx512)
 else()
@@ -36,15 +38,19 @@ function(lmkit_add_isa_kernels target)
     return()
   endif()
   foreach(isa ${LMKIT_ISAS})
-    add_library(${target}_${isa} OBJECT ${ARGN})
-    target_compile_definitions(${target}_${isa} PRIVATE LMKIT_ISA=${isa} LMKIT_ISA_IS_${isa}=1)
-    # -O3 in every build type: at -O0 inlined helpers would become shared symbols of the wrong instruction set
-    target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -fopenmp-simd ${LMKIT_ISA_FLAGS_${isa}})
-    target_include_directories(${target}_${isa} PRIVATE $<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>)
-    target_compile_features(${target}_${isa} PRIVATE cxx_std_20)
-    set_target_properties(${target}_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
-    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
+    lmkit_add_kernels_for(${isa} ${target} ${ARGN})
   endforeach()
+endfunction()
+
+function(lmkit_add_kernels_for isa target)
+  add_library(${target}_${isa} OBJECT ${ARGN})
+  target_compile_definitions(${target}_${isa} PRIVATE LMKIT_ISA=${isa} LMKIT_ISA_IS_${isa}=1)
+  # -O3 in every build type: at -O0 inlined helpers would become shared symbols of the wrong instruction set
+  target_compile_options(${target}_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math -fopenmp-simd ${LMKIT_ISA_FLAGS_${isa}})
+  target_include_directories(${target}_${isa} PRIVATE $<TARGET_PROPERTY:${target},INCLUDE_DIRECTORIES>)
+  target_compile_features(${target}_${isa} PRIVATE cxx_std_20)
+  set_target_properties(${target}_${isa} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
 endfunction()
 
 macro(lmkit_enable_cuda)

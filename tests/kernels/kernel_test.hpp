@@ -21,7 +21,7 @@ namespace lmkit::kernels::test {
 template <class Body>
 void on_each_isa(Body body) {
   const CpuIsa before = cpu_isa();
-  for (CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx2, CpuIsa::avx512}) {
+  for (CpuIsa isa : cpu_isas) {
     if (isa > best_cpu_isa()) continue;
     use_cpu_isa(isa);
     INFO("instruction set " << name_of(isa));

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The loops around gemm's tiles, and the quantisation of activations.
-#if defined(LMKIT_ISA_IS_avx512)
+#if defined(LMKIT_ISA_IS_amx)
+#include "gemm_tile_amx.hpp"
+#elif defined(LMKIT_ISA_IS_avx512)
 #include "gemm_tile_avx512.hpp"
 #elif defined(LMKIT_ISA_IS_avx2)
 #include "gemm_tile_avx2.hpp"
@@ -63,12 +65,39 @@ void quantised_tokens(const GemmTask& task, const std::byte* weights, std::int64
   if constexpr (Tokens > 1) quantised_tokens<F, Tokens / 2>(task, weights, tile, from, to);
 }
 
+#if defined(LMKIT_ISA_IS_amx)
+// Whole panels, and a last one of not too few tokens, in matrix registers. Returns how many tokens that is.
+template <WeightFormat F>
+std::int64_t multiply_panels(const GemmTask& task) noexcept {
+  const std::int64_t rest = task.tokens % gemm_panel_tokens, tokens = rest < fewest_for_tiles ? task.tokens - rest : task.tokens;
+  if (tokens == 0) return 0;
+  const std::int64_t blocks = task.cols / 32, block_bytes = 16 * block_of(F).bytes;
+  LMKIT_TILES tiles(tile_shapes());
+  alignas(64) UnpackedBlock unpacked[run_blocks];
+  for (std::int64_t tile = 0; tile < task.tiles; ++tile)
+    for (std::int64_t b = 0; b < blocks; b += run_blocks) {
+      const std::int64_t count = std::min(run_blocks, blocks - b);
+      const std::byte* weights = task.weights + (tile * blocks + b) * block_bytes;
+      unpack<F>(weights, count, unpacked);
+      for (std::int64_t from = 0; from < tokens; from += gemm_panel_tokens)
+        add_panel<F>(tiles, weights, unpacked, count, task.panels + from / gemm_panel_tokens * blocks + b,
+                     static_cast<int>(std::min<std::int64_t>(gemm_panel_tokens, tokens - from)), b == 0, out_of(task, tile, from));
+    }
+  return tokens;
+}
+#else
+template <WeightFormat>
+std::int64_t multiply_panels(const GemmTask&) noexcept {
+  return 0;
+}
+#endif
+
 // The tile stays in the nearest cache while all tokens pass by it.
 template <WeightFormat F>
 void multiply_quantised(const GemmTask& task) noexcept {
-  const std::int64_t tile_bytes = gemm_tile_bytes(F, task.cols);
-  for (std::int64_t tile = 0; tile < task.tiles; ++tile)
-    quantised_tokens<F, widest_quantised>(task, task.weights + tile * tile_bytes, tile, 0, task.tokens);
+  const std::int64_t tile_bytes = gemm_tile_bytes(F, task.cols), done = multiply_panels<F>(task);
+  for (std::int64_t tile = 0; tile < task.tiles && done < task.tokens; ++tile)
+    quantised_tokens<F, widest_quantised>(task, task.weights + tile * tile_bytes, tile, done, task.tokens);
 }
 
 template <class T, int Tokens, int Tiles>

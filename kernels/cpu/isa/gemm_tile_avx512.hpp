@@ -25,10 +25,11 @@ struct Out {
   std::int64_t stride;
   int rows;
 
-  void store(int token, int tile, __m512 sums) const noexcept {
-    const int left = std::clamp(rows - 16 * tile, 0, 16);
-    _mm512_mask_storeu_ps(y + token * stride + 16 * tile, static_cast<__mmask16>((1u << left) - 1), sums);
-  }
+  void store(int token, int tile, __m512 sums) const noexcept { _mm512_mask_storeu_ps(y + token * stride + 16 * tile, rows_of(tile), sums); }
+  __m512 load(int token, int tile) const noexcept { return _mm512_maskz_loadu_ps(rows_of(tile), y + token * stride + 16 * tile); }
+
+ private:
+  __mmask16 rows_of(int tile) const noexcept { return static_cast<__mmask16>((1u << std::clamp(rows - 16 * tile, 0, 16)) - 1); }
 };
 
 inline __m512 load_16_halves(const std::byte* in) noexcept {

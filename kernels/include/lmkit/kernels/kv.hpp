@@ -66,7 +66,7 @@ const KvKernels& kv_kernels() noexcept;
 template <class Body>
 decltype(auto) with_isa(CpuIsa isa, Body&& body) noexcept {
 #if defined(__x86_64__)
-  if (isa == CpuIsa::avx512) return body.template operator()<isa::avx512>();
+  if (isa >= CpuIsa::avx512) return body.template operator()<isa::avx512>();
   if (isa == CpuIsa::avx2) return body.template operator()<isa::avx2>();
 #endif
   static_cast<void>(isa);
