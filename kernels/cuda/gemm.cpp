@@ -6,7 +6,6 @@
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/kernels/cuda/activation.hpp>
-#include <lmkit/kernels/cuda/rms_norm.hpp>
 
 #include <cuda_runtime_api.h>
 
@@ -82,11 +81,6 @@ struct Gemm::Impl {
 
   Status run(Plan& plan, const Step& step, GemmArgs args, void* workspace, Stream stream) const noexcept {
     const GemmShape& shape = plan.shape;
-    if (shape.has_norm && !(step.is_own() && FewGemm::norms(step.choice.candidate))) {
-      const Status normed = rms_norm(args.x, args.norm, args.x_scratch, args.tokens, shape.cols, args.eps, shape.dtype, stream);
-      if (normed != Status::ok) return normed;
-      args.x = args.x_scratch;
-    }
     if (step.is_own()) return few.run(step.choice.candidate, shape, args, stream);
     if (shape.end != LinearEnd::gate) return plan.library.run(step.algorithm, args, workspace, stream);
     void* const y = std::exchange(args.y, args.y_scratch);

@@ -64,7 +64,7 @@ std::vector<std::int64_t> gemm_buckets(std::int64_t max_tokens) {
 
 std::string gemm_key(const GemmShape& shape, bool has_bias, std::int64_t tokens) {
   return std::to_string(shape.rows) + ' ' + std::to_string(shape.cols) + ' ' + name_of(shape.dtype) + ' ' + name_of(shape.out) +
-         (has_bias ? " bias" : "") + (shape.has_norm ? " norm" : "") + (shape.end == LinearEnd::add ? " add" : shape.end == LinearEnd::gate ? " gate" : "") +
+         (has_bias ? " bias" : "") + (shape.end == LinearEnd::add ? " add" : shape.end == LinearEnd::gate ? " gate" : "") +
          ' ' + std::to_string(tokens);
 }
 

@@ -2,7 +2,7 @@
 //
 // Which algorithm runs a product of matrices: token counts in buckets, and a text file that remembers what was measured.
 //
-// A line of the file is a key and a choice, "6144 4096 bf16 bf16 bias norm 64 = library 3": rows, cols, types of W and y, what comes
+// A line of the file is a key and a choice, "6144 4096 bf16 bf16 bias add 64 = library 3": rows, cols, types of W and y, what comes
 // with the product, the largest token count of the bucket; the fourth of the candidates that cuBLASLt's heuristic names for that
 // product, or the third kernel of our own. A candidate is a number, so nothing the file says is more than a choice among what the
 // library offers. Lines that do not read like this are skipped. No CUDA in this file.

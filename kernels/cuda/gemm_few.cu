@@ -59,8 +59,6 @@ struct Launch {
   cudaLaunchConfig_t config{};
 };
 
-int splits_of(int way) { return 1 << way % (FewGemm::ways / 2); }
-
 void require(cudaError_t error) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("preparing the kernels for few tokens failed: ") + cudaGetErrorString(error));
 }
@@ -85,7 +83,7 @@ FewGemm::FewGemm() {
       }
   clusters_[0] = multiprocessors;
   overlaps_ = attributes.ptxVersion >= 90;  // what was compiled for less can wait neither for a launch nor for a cluster
-  for (int way = 1; overlaps_ && way < ways / 2; ++way) {
+  for (int way = 1; overlaps_ && way < ways; ++way) {
     const Launch launch(multiprocessors >> way << way, 1 << way, shared_, false, nullptr);
     require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 1, 4), &launch.config));
   }
@@ -93,34 +91,30 @@ FewGemm::FewGemm() {
 
 int FewGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
   for (const int stages : stage_counts)
-    if (few::shared_bytes(static_cast<int>(shape.cols), static_cast<int>(tokens), token_tiles_of(tokens), splits_of(way), stages) <= shared_) return stages;
+    if (few::shared_bytes(static_cast<int>(shape.cols), static_cast<int>(tokens), token_tiles_of(tokens), 1 << way, stages) <= shared_) return stages;
   return 0;
 }
 
 bool FewGemm::can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
-  if (way < 0 || way >= ways || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
-  if (norms(way) && (!shape.has_norm || tokens > few::most_normed_tokens)) return false;
-  if (clusters_[way % (ways / 2)] == 0) return false;
-  const bool all_work = splits_of(way) == 1 || few::chunks_of(static_cast<int>(shape.cols)) >= few::workers * splits_of(way);
-  return all_work && stages_of(way, shape, tokens) > 0;
+  if (way < 0 || way >= ways || clusters_[way] == 0 || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
+  if (way > 0 && few::chunks_of(static_cast<int>(shape.cols)) < few::workers << way) return false;
+  return stages_of(way, shape, tokens) > 0;
 }
 
 Status FewGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
   const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = static_cast<int>(args.tokens);
-  const int token_tiles = token_tiles_of(args.tokens), splits = splits_of(way), stages = stages_of(way, shape, args.tokens);
+  const int token_tiles = token_tiles_of(args.tokens), splits = 1 << way, stages = stages_of(way, shape, args.tokens);
   // no more clusters than it takes for the longest to have as few tiles
-  const int tiles = (rows + few::tile_rows - 1) / few::tile_rows, most = clusters_[way % (ways / 2)], turns = (tiles + most - 1) / most;
+  const int tiles = (rows + few::tile_rows - 1) / few::tile_rows, turns = (tiles + clusters_[way] - 1) / clusters_[way];
   const FewParams params{.weights = static_cast<const std::uint16_t*>(args.weights),
                          .bias = static_cast<const std::uint16_t*>(args.bias),
                          .x = static_cast<const std::uint16_t*>(args.x),
-                         .norm = norms(way) ? static_cast<const std::uint16_t*>(args.norm) : nullptr,
                          .y = args.y,
                          .rows = rows,
                          .cols = cols,
                          .tokens = tokens,
                          .splits = splits,
                          .clusters = (tiles + turns - 1) / turns,
-                         .eps = args.eps,
                          .end = shape.end,
                          .is_f32 = shape.out == Dtype::f32};
   const Launch launch(params.clusters * splits, splits, few::shared_bytes(cols, tokens, token_tiles, splits, stages), overlaps_, cuda_stream(stream));

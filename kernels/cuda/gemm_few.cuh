@@ -14,11 +14,8 @@
 //
 // W does not depend on the launch before, so the ring is filled before its end.
 //
-// A norm of x comes first, if wanted: every block needs all of a token's row for its scale, and keeps its own columns of it.
 // A gate takes 8 rows of each half of W as a tile.
 #pragma once
-
-#include "launch.cuh"
 
 #include <lmkit/kernels/cuda/prim.cuh>
 #include <lmkit/kernels/linear.hpp>
@@ -33,11 +30,9 @@ struct FewParams {
   const std::uint16_t* weights;  // (rows, cols)
   const std::uint16_t* bias;     // (rows), or null
   const std::uint16_t* x;        // (tokens, cols)
-  const std::uint16_t* norm;     // (cols), or null
   void* y;                       // (tokens, rows; with a gate rows / 2)
   std::int32_t rows, cols, tokens;
   std::int32_t splits, clusters;  // blocks of a cluster, clusters of the grid
-  float eps;                      // of the norm
   LinearEnd end;
   bool is_f32;                    // y
 };
@@ -46,7 +41,6 @@ namespace few {
 
 inline constexpr int workers = 8, adders = 4;  // warps
 inline constexpr int threads = (workers + adders) * warp_size;
-inline constexpr int most_normed_tokens = 8;
 inline constexpr int tile_rows = 16, chunk_cols = 64;
 inline constexpr int stage_bytes = tile_rows * chunk_cols * 2;  // of a warp
 constexpr int tile_sums(int token_tiles) { return token_tiles * tile_rows * 8; }
@@ -61,8 +55,6 @@ constexpr std::int64_t x_bytes(int cols, int splits, int tokens) { return std::i
 constexpr std::int64_t shared_bytes(int cols, int tokens, int token_tiles, int splits, int stages) {
   return ring_bytes(stages) + x_bytes(cols, splits, tokens) + 2 * (workers + 1) * tile_sums(token_tiles) * 4;
 }
-
-__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // 16 bytes, or zeros.
 __device__ __forceinline__ void copy16_async_if(std::uint32_t target, const void* source, bool exists) {
@@ -168,10 +160,10 @@ struct Loader {
 
   __device__ __forceinline__ std::uint32_t x_place(int chunk, int b, int n) const { return x + ((2 * chunk + b) * p.tokens + 8 * n) * 64; }
 
-  // Chunk `chunk` of x, unless it is normalised: for each half b and token, the lane's 16 bytes.
+  // Chunk `chunk` of x: for each half b and token, the lane's 16 bytes.
   template <int token_tiles>
   __device__ __forceinline__ void copy_x(int chunk) const {
-    if (chunk >= chunks || p.norm) return;
+    if (chunk >= chunks) return;
     const int from = col(chunk);
 #pragma unroll
     for (int b = 0; b < 2; ++b)
@@ -320,48 +312,6 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
   }
 }
 
-// x / sqrt(mean(x²) + eps) * norm of the block's columns, to where its workers expect them. places: of worker 0's x, x_stride: between
-// workers. All threads of the block; ends before the stores are seen by others.
-template <class T>
-__device__ __forceinline__ void norm_x(const FewParams& p, int part, std::uint32_t places, int x_stride) {
-  constexpr bool is_bf16 = std::is_same_v<T, __nv_bfloat16>;
-  constexpr int warps = threads / warp_size;
-  __shared__ float squares[most_normed_tokens][warps];
-  for (int token = 0; token < p.tokens; ++token) {
-    float sum = 0.f;
-    for (int col = 8 * static_cast<int>(threadIdx.x); col < p.cols; col += 8 * threads) {
-      const Eight x = load8(p.x + static_cast<std::int64_t>(token) * p.cols + col, is_bf16);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) sum += x.at[j] * x.at[j];
-    }
-    sum = sum_over_columns(sum_over_rows(sum));
-    if (threadIdx.x % warp_size == 0) squares[token][threadIdx.x / warp_size] = sum;
-  }
-  __syncthreads();
-  for (int token = 0; token < p.tokens; ++token) {
-    float sum = 0.f;
-#pragma unroll
-    for (int w = 0; w < warps; ++w) sum += squares[token][w];
-    const float scale = rsqrtf(sum / static_cast<float>(p.cols) + p.eps);
-    for (int col = 8 * static_cast<int>(threadIdx.x); col < chunks_of(p.cols) * chunk_cols; col += 8 * threads) {
-      const int chunk = col / chunk_cols, worker = chunk % (p.splits * workers) - part * workers;
-      if (worker < 0 || worker >= workers) continue;
-      uint4 y = make_uint4(0, 0, 0, 0);
-      if (col < p.cols) {
-        Eight x = load8(p.x + static_cast<std::int64_t>(token) * p.cols + col, is_bf16);
-        const Eight weight = load8(p.norm + col, is_bf16);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) x.at[j] *= scale * weight.at[j];
-        y = pack8(x, is_bf16);
-      }
-      const int half = 2 * (chunk / (p.splits * workers)) + col / 32 % 2;
-      asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(places + worker * x_stride + (half * p.tokens + token) * 64 + col / 8 % 4 * 16), "r"(y.x),
-                   "r"(y.y), "r"(y.z), "r"(y.w)
-                   : "memory");
-    }
-  }
-}
-
 template <class T, int token_tiles, int stages>
 __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
   extern __shared__ __align__(128) std::byte shared[];
@@ -382,8 +332,6 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
   const int worker = part * workers + warp, all_workers = p.splits * workers, all_chunks = chunks_of(p.cols);
   const int chunks = worker < all_chunks ? (all_chunks - 1 - worker) / all_workers + 1 : 0;
   Loader loader{p, lane, worker, all_workers, chunks, at.x + lane * 16, tile, (p.rows + tile_rows - 1) / tile_rows};
-  if (p.norm)
-    for (int col = static_cast<int>(threadIdx.x) * 64; col < p.cols; col += threads * 64) prefetch(p.norm + col);
   if (warp < workers)
     for (int s = 0; s < stages - 1; ++s) loader.copy_weights(at.ring + s * stage_bytes);
   if (threadIdx.x == 0)
@@ -395,10 +343,6 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
   __syncthreads();
   if (p.splits > 1) meet_cluster();
   wait_for_prerequisites();  // x may be what the launch before wrote, and y what it read
-  if (p.norm) {
-    norm_x<T>(p, part, shared_address(shared) + ring_bytes(stages), x_stride);
-    __syncthreads();
-  }
   if (warp < workers) multiply<T, token_tiles, stages>(p, at, loader, tile, warp, lane);
   else add_up<T, token_tiles>(p, at, tile, part, static_cast<int>(threadIdx.x) - workers * warp_size);
 }

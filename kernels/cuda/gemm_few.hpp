@@ -8,12 +8,11 @@
 namespace lmkit::kernels::cuda {
 
 // The kernels on the device that was current. A product has several ways, a number in [0, ways) each: way n gives a row's
-// columns to a cluster of 2^(n mod 4) blocks; from 4 on it also normalises x, which must be normalised already for the others.
+// columns to a cluster of 2ⁿ blocks.
 class FewGemm {
  public:
   static constexpr std::int64_t most_tokens = 32;
-  static constexpr int ways = 8;
-  static constexpr bool norms(int way) { return way >= ways / 2; }
+  static constexpr int ways = 4;
 
   FewGemm();  // throws Error(device)
 
@@ -26,9 +25,9 @@ class FewGemm {
  private:
   int stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;  // that fit; 0: too few
 
-  int shared_ = 0;               // bytes a block may have
-  int clusters_[ways / 2] = {};  // that run at a time, one block a multiprocessor; 0: not here
-  bool overlaps_ = false;        // with the launch before
+  int shared_ = 0;           // bytes a block may have
+  int clusters_[ways] = {};  // that run at a time, one block a multiprocessor; 0: not here
+  bool overlaps_ = false;    // with the launch before
 };
 
 }  // namespace lmkit::kernels::cuda

@@ -46,7 +46,7 @@ struct CublasLt {
 // which has none.)
 struct LibraryAlgorithm : cublasLtMatmulAlgo_t {};
 
-// One shape, with or without bias, for any number of tokens: without its norm, and without its gate, whose place is the y here.
+// One shape, with or without bias, for any number of tokens; without a gate, whose scratch is the y here.
 class LibraryGemm {
  public:
   LibraryGemm(const CublasLt& lt, const GemmShape& shape, bool has_bias);

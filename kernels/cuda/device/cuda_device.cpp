@@ -120,7 +120,7 @@ class CudaDevice final : public Device {
   std::int64_t linear_workspace_bytes(std::int64_t, std::int64_t) const noexcept override { return Gemm::workspace_bytes; }
 
   Status linear(const Linear& linear, const LinearArgs& args) noexcept override {
-    if (linear.part_count > 0) return gemm_->run(shape_of(linear, args), arguments_of(linear, args), args.workspace, stream());
+    if (linear.part_count > 0) return multiply(linear, args);
     const auto bytes = static_cast<std::size_t>(args.tokens * linear.rows * size_of(args.out));  // a rank's empty part, which is stored
     return outcome(cudaMemsetAsync(args.y, 0, bytes, queue_.cuda_stream()), stream());
   }
@@ -134,12 +134,22 @@ class CudaDevice final : public Device {
   }
 
  private:
+  Status multiply(const Linear& linear, const LinearArgs& args) noexcept {
+    GemmArgs arguments = arguments_of(linear, args);
+    if (args.norm) {
+      const Status status = rms_norm(args.x, args.norm, args.x_scratch, args.tokens, linear.cols, args.eps);
+      if (status != Status::ok) return status;
+      arguments.x = args.x_scratch;
+    }
+    return gemm_->run(shape_of(linear, args), arguments, args.workspace, stream());
+  }
+
   WeightFormat format() const noexcept { return dtype_ == Dtype::f16 ? WeightFormat::f16 : WeightFormat::bf16; }
   GemmShape shape_of(const Linear& linear, const LinearArgs& args) const noexcept {
-    return {linear.rows, linear.cols, dtype_, args.out, args.end, args.norm != nullptr};
+    return {linear.rows, linear.cols, dtype_, args.out, args.end};
   }
   static GemmArgs arguments_of(const Linear& linear, const LinearArgs& args) noexcept {
-    return {linear.parts[0].data(), linear.bias, args.x, args.y, args.tokens, args.norm, args.eps, args.x_scratch, args.y_scratch};
+    return {linear.parts[0].data(), linear.bias, args.x, args.y, args.tokens, args.y_scratch};
   }
 
   int gpu_;

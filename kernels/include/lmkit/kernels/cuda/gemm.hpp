@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gemm: y = x Wᵀ (+ bias) on a GPU, for 16-bit weights and activations with sums in fp32; with the norm before it and the sum or
-// gate after it, if wanted (../linear.hpp).
+// Gemm: y = x Wᵀ (+ bias) on a GPU, for 16-bit weights and activations with sums in fp32; and its end, a sum or a gate
+// (../linear.hpp).
 //
 // Few tokens go to kernels of our own that read the weights once at memory speed and do the rest on the way; the others go to cuBLASLt,
-// which is a library loaded when a Gemm is opened, so that a program that never does needs none, with kernels before and after. Which
+// which is a library loaded when a Gemm is opened, so that a program that never does needs none, and a gate to a kernel after it. Which
 // algorithm serves a shape is measured once (prepare), and remembered in a file for this GPU and library version.
 //
 // A row's bits may depend on how many other rows are in the call. Everything is stream-ordered and capturable but prepare.
@@ -28,7 +28,6 @@ struct GemmShape {
   Dtype dtype = Dtype::bf16;
   Dtype out = Dtype::bf16;  // of y: dtype, or f32 (logits) where it is stored
   LinearEnd end = LinearEnd::store;
-  bool has_norm = false;
   friend bool operator==(const GemmShape&, const GemmShape&) = default;
 };
 
@@ -38,9 +37,6 @@ struct GemmArgs {
   const void* x = nullptr;     // (tokens, cols) of dtype, without gaps, 16-byte aligned
   void* y = nullptr;           // (tokens, rows; with a gate rows / 2) of out, without gaps, 16-byte aligned
   std::int64_t tokens = 0;
-  const void* norm = nullptr;  // (cols) of dtype
-  float eps = 0;
-  void* x_scratch = nullptr;  // (tokens, cols) with a norm; may be x
   void* y_scratch = nullptr;  // (tokens, rows) with a gate
 };
 
