@@ -65,6 +65,9 @@ class LateQueue final : public kernels::Queue {
     return std::exchange(failed_, Status::ok);
   }
 
+  // A second, whatever has run in between.
+  double seconds_between(int, int) noexcept override { return 1; }
+
   void draw_into(kernels::Sampled* drawn) noexcept override { drawn_ = drawn; }
   const kernels::Sampled* drawn() const noexcept { return drawn_; }
   std::int64_t sample_workspace_bytes(std::int64_t, std::int64_t) const noexcept override { return 0; }
@@ -91,7 +94,7 @@ class LateQueue final : public kernels::Queue {
   }
 
   int fail_in = 0;            // so many pieces of work from now one fails; 0: none does
-  int most_marks_behind = 0;  // points that were ahead of what had run, at most: steps in flight
+  int most_marks_behind = 0;  // points that were ahead of what had run, at most
   int replays = 0;
 
  private:

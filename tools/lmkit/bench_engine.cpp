@@ -40,23 +40,27 @@ class Stepper {
     return static_cast<double>(tokens) / seconds_since(start);
   }
 
-  // Tokens per second of all sequences together.
-  double decode(std::int64_t depth, std::int64_t batch, std::int64_t steps) {
+  struct Decoded {
+    double rate = 0;  // tokens per second of all sequences together
+    double idle = 0;  // seconds of the device between two steps
+  };
+  Decoded decode(std::int64_t depth, std::int64_t batch, std::int64_t steps) {
     for (std::int64_t i = 0; i < batch; ++i) submit(std::max<std::int64_t>(depth, 1), static_cast<int>(1'000'000'000));
     // until every sequence has its first token, each is read to the end of its prompt
     while (engine_.stats().prompt_tokens - read_before_ < batch * std::max<std::int64_t>(depth, 1)) step();
     for (int i = 0; i < 3; ++i) step();  // warm, and full steps in flight
     const std::int64_t generated = engine_.stats().generated_tokens;
+    const double idle = engine_.stats().device_idle_seconds;
     const auto start = Clock::now();
     for (std::int64_t i = 0; i < steps; ++i) step();
     const double seconds = seconds_since(start);
     if (engine_.stats().generated_tokens - generated != steps * batch)
       throw Error(ErrorKind::runtime, fmt::format("{} tokens in {} steps of {} sequences", engine_.stats().generated_tokens - generated, steps, batch),
                   "one of each sequence in each step", "a larger --session-len or --device-memory-limit, or smaller batches");
-    const double rate = static_cast<double>(steps * batch) / seconds;
+    const Decoded decoded{static_cast<double>(steps * batch) / seconds, (engine_.stats().device_idle_seconds - idle) / static_cast<double>(steps)};
     for (const RequestId id : ids_) engine_.cancel(id);
     while (engine_.has_work()) step();
-    return rate;
+    return decoded;
   }
 
  private:
@@ -92,6 +96,7 @@ struct Row {
   std::string kv = {}, pipeline = {};
   double rate = 0;      // tokens per second
   double fraction = 0;  // of the read bandwidth; decode only
+  double idle = 0;      // seconds of a GPU between two steps; decode only
 };
 
 // Bytes a decode step of `batch` sequences reads, all ranks together.
@@ -111,17 +116,20 @@ std::int64_t weights_read(const ModelFile& model, bool on_gpu) {
 }
 
 std::string table_of(const std::vector<Row>& rows) {
-  std::string out = "KV        what             batch     tok/s   of read bandwidth\n";
-  for (const Row& row : rows)
-    out += fmt::format("{:<8}  {:<15}  {:>5}  {:>8.1f}   {}\n", row.kv, fmt::format("{} {}", row.prefill ? "prefill" : "decode at", row.tokens),
+  const bool queued = std::ranges::any_of(rows, [](const Row& row) { return row.idle > 0; });
+  std::string out = fmt::format("KV        what             batch     tok/s   of read bandwidth{}\n", queued ? "   GPU idle between steps" : "");
+  for (const Row& row : rows) {
+    out += fmt::format("{:<8}  {:<15}  {:>5}  {:>8.1f}   {}", row.kv, fmt::format("{} {}", row.prefill ? "prefill" : "decode at", row.tokens),
                        row.batch, row.rate, row.prefill ? "" : fmt::format("{:.0f} %", row.fraction * 100));
+    out += row.idle > 0 ? fmt::format("{:>23.1f} us\n", row.idle * 1e6) : "\n";
+  }
   return out;
 }
 
 boost::json::object json_of(const Row& row) {
   boost::json::object out{{"kv", row.kv}, {"pipeline", row.pipeline}, {"kind", row.prefill ? "prefill" : "decode"},
                           {row.prefill ? "tokens" : "depth", row.tokens}, {"batch", row.batch}, {"tokens_per_second", row.rate}};
-  if (!row.prefill) out["bandwidth_fraction"] = row.fraction;
+  if (!row.prefill) out["bandwidth_fraction"] = row.fraction, out["idle_seconds_between_steps"] = row.idle;
   return out;
 }
 
@@ -158,12 +166,13 @@ int bench_engine(const Arguments& arguments) {
     stepper.prefill(1);
     if (rows.empty()) load = loaded, first_token = seconds_since(start);
     const auto measure = [&](Row row, auto once) {
-      std::vector<double> rates;
+      std::vector<double> rates, idles;
       for (std::int64_t i = 0; i < repeats; ++i) {
         progress(fmt::format("{}: {} {}, batch {}, {} of {}", name, row.prefill ? "prefill" : "decode at", row.tokens, row.batch, i + 1, repeats));
-        rates.push_back(once());
+        const Stepper::Decoded outcome = once();
+        rates.push_back(outcome.rate), idles.push_back(outcome.idle);
       }
-      row.rate = median(rates);
+      row.rate = median(rates), row.idle = median(idles);
       row.kv = kv.empty() ? name : kv;
       row.pipeline = description;
       if (!row.prefill)
@@ -171,7 +180,7 @@ int bench_engine(const Arguments& arguments) {
                        bytes_of_step(pipeline->ledger(), weights, row.tokens + steps / 2, row.batch) / bandwidth;
       rows.push_back(std::move(row));
     };
-    for (const std::int64_t tokens : prompts) measure({.prefill = true, .tokens = tokens}, [&] { return stepper.prefill(tokens); });
+    for (const std::int64_t tokens : prompts) measure({.prefill = true, .tokens = tokens}, [&] { return Stepper::Decoded{.rate = stepper.prefill(tokens)}; });
     for (const std::int64_t batch : batches)
       for (const std::int64_t depth : depths)
         measure({.tokens = depth, .batch = batch}, [&] { return stepper.decode(depth, batch, steps); });

@@ -89,6 +89,7 @@ void Engine::finish_step() noexcept {
   const Flight flight = std::move(flights_.front());
   flights_.pop_front();
   if (executor_->finish(choices_) != Status::ok) return fail(flight);
+  stats_.device_idle_seconds = executor_->idle_seconds();
   count(flight);
   for (std::size_t i = 0; i < flight.rows.size(); ++i) accept(flight.rows[i], std::move(choices_[i]));
 }

@@ -114,7 +114,7 @@ Status QueuedSteps::upload(const StepPlan& plan, std::span<const Draw> draws, in
                                 std::max(size, plan.sequences()));
   }
   if (status == Status::ok && edits > 0) status = queue_.upload(room_.edits.data(), slot.edits, edits * static_cast<std::int64_t>(sizeof(kernels::LogitEdit)));
-  return status;
+  return status == Status::ok ? queue_.mark(first_kernel_point(started_)) : status;
 }
 
 // A row that the host samples is left as it is; the host also samples rows whose edits find no more room.
@@ -154,15 +154,17 @@ Status QueuedSteps::sample(int rows) noexcept {
 Status QueuedSteps::download() noexcept {
   const Slot& slot = next();
   const auto bytes = static_cast<std::int64_t>(slot.draws.size() * sizeof(kernels::Sampled));
-  const Status status = bytes > 0 ? queue_.download(slot.drawn, room_.drawn.data(), bytes) : Status::ok;
-  const Status marked = queue_.mark(static_cast<int>(started_++ % steps_in_flight));
+  Status status = queue_.mark(last_kernel_point(started_));
+  if (status == Status::ok && bytes > 0) status = queue_.download(slot.drawn, room_.drawn.data(), bytes);
+  const Status marked = queue_.mark(step_point(started_++));
   return status == Status::ok ? marked : status;
 }
 
 Status QueuedSteps::finish(std::span<Sampler> samplers, Stream threads, std::vector<Choice>& choices) noexcept {
-  const auto point = static_cast<int>(finished_++ % steps_in_flight);
-  const Slot& slot = slots_[point];
-  Status status = queue_.wait(point);
+  const Slot& slot = slots_[finished_ % steps_in_flight];
+  Status status = queue_.wait(step_point(finished_));
+  if (finished_ > 0) idle_seconds_ += queue_.seconds_between(last_kernel_point(finished_ - 1), first_kernel_point(finished_));
+  ++finished_;
   choices.clear();
   for (std::size_t i = 0; i < slot.draws.size(); ++i) choices.push_back({.token = slot.drawn[i].token, .logprob = slot.drawn[i].logprob, .top = {}});
 

@@ -9,7 +9,7 @@ namespace lmkit::kernels::cuda {
 CudaQueue::CudaQueue(int gpu, const lmkit_host* host) : gpu_(gpu), host_(host) {
   require(cudaSetDevice(gpu), "choosing the GPU");
   require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a CUDA stream");
-  for (cudaEvent_t& event : events_) require(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making a CUDA event");
+  for (cudaEvent_t& event : events_) require(cudaEventCreate(&event), "making a CUDA event");
 }
 
 CudaQueue::~CudaQueue() {
@@ -49,6 +49,11 @@ Status CudaQueue::download(void* to, const void* from, std::int64_t bytes) noexc
 
 Status CudaQueue::mark(int point) noexcept { return outcome(cudaEventRecord(events_[point], stream_), stream()); }
 Status CudaQueue::wait(int point) noexcept { return outcome(cudaEventSynchronize(events_[point]), stream()); }
+
+double CudaQueue::seconds_between(int first, int second) noexcept {
+  float milliseconds = 0;
+  return cudaEventElapsedTime(&milliseconds, events_[first], events_[second]) == cudaSuccess ? 1e-3 * milliseconds : 0.0;
+}
 
 std::int64_t CudaQueue::sample_workspace_bytes(std::int64_t rows, std::int64_t vocabulary) const noexcept {
   return cuda::sample_workspace_bytes(rows, vocabulary);

@@ -28,6 +28,7 @@ class CudaQueue final : public Queue {
   Status download(void* to, const void* from, std::int64_t bytes) noexcept override;
   Status mark(int point) noexcept override;
   Status wait(int point) noexcept override;
+  double seconds_between(int first, int second) noexcept override;
   void draw_into(Sampled* drawn) noexcept override { drawn_ = drawn; }
   std::int64_t sample_workspace_bytes(std::int64_t rows, std::int64_t vocabulary) const noexcept override;
   Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const SampleRow* rows, LogitEdit* edits,

@@ -93,10 +93,22 @@ TEST_CASE("steps in flight give the texts of steps that are waited for, with pre
     Late late = late_pipeline(model, options);
     const Answers answers = answers_of(*late.pipeline, requests);
     require_same(answers, answers_of(*tiny_pipeline(model, options), requests), requests);
-    if (plain) CHECK(late.queue->most_marks_behind == 2);
+    if (plain) CHECK(late.queue->most_marks_behind == 2 * 3);  // of two steps: where their kernels begin and end, and their own end
     CHECK(late.queue->replays > 0);
     if (blocks == 9) CHECK(late.engine().stats().preemptions > 0);
   }
+}
+
+TEST_CASE("the device's idle time is that between each step and the next") {
+  Late late = late_pipeline(std::make_shared<TinyModel>(fresh_seed()));
+  Engine& engine = late.engine();
+  const Stats before = engine.stats();
+  engine.submit(greedy({1, 2, 3}, 10));
+  run_to_end(engine);
+  const Stats& after = engine.stats();
+  CHECK(after.steps - before.steps >= 10);
+  CHECK(after.device_idle_seconds - before.device_idle_seconds >= 9);  // a LateQueue says a second each
+  CHECK(after.device_idle_seconds - before.device_idle_seconds <= static_cast<double>(after.steps - before.steps) + 3);  // and the steps before the first
 }
 
 TEST_CASE("plain requests keep a step in flight, and never more than one is ahead of the caller") {

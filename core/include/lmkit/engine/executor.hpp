@@ -29,6 +29,9 @@ class Executor {
   // Why the last step failed.
   virtual std::string failure() const = 0;
 
+  // Between one step's work on the device and the next one's, so far; 0 where steps do not run on a queue.
+  virtual double idle_seconds() const noexcept = 0;
+
   // (logit rows, vocabulary) of the step started last, on the host and as the model made them, if its draws are on_host.
   virtual std::span<const float> logits() noexcept = 0;
 

@@ -42,11 +42,19 @@ class QueuedSteps {
   // Waits for the oldest step that is not finished.
   Status finish(std::span<Sampler> samplers, Stream threads, std::vector<Choice>& choices) noexcept;
 
+  // From the end of each finished step's kernels to the beginning of the next one's, added up.
+  double idle_seconds() const noexcept { return idle_seconds_; }
+
   // Logits of the step enqueued last, on the host.
   std::span<const float> logits() noexcept;
 
  private:
-  static constexpr int steps_in_flight = 2, fetch_point = 2;  // points of the queue: one for each step, and one
+  // Points of the queue: the end of a step, and of a fetch; the beginning and the end of a step's kernels, of one step more since the
+  // one before is asked for as well.
+  static constexpr int steps_in_flight = 2, fetch_point = 2;
+  static constexpr int step_point(std::int64_t step) { return static_cast<int>(step % steps_in_flight); }
+  static constexpr int first_kernel_point(std::int64_t step) { return 3 + static_cast<int>(step % (steps_in_flight + 1)); }
+  static constexpr int last_kernel_point(std::int64_t step) { return 6 + static_cast<int>(step % (steps_in_flight + 1)); }
 
   struct Slot {
     std::byte* inputs = nullptr;  // pinned, as on the device
@@ -71,6 +79,7 @@ class QueuedSteps {
   std::array<Slot, steps_in_flight> slots_;
   std::vector<float> host_logits_;
   std::int64_t started_ = 0, finished_ = 0;
+  double idle_seconds_ = 0;
 };
 
 }  // namespace lmkit

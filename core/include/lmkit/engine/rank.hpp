@@ -96,6 +96,8 @@ class Rank {
     return forward(plan, arrays_of(plan));
   }
 
+  double idle_seconds() const noexcept { return steps_ ? steps_->idle_seconds() : 0.0; }
+
   Status finish(std::vector<Choice>& choices) noexcept {
     if (steps_) return steps_->finish(samplers_, threads_.stream(), choices);
     choices.assign(draws_.size(), {});

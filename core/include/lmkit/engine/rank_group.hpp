@@ -72,6 +72,7 @@ class RankGroup final : public Executor {
   }
 
   std::string failure() const override { return failure_.empty() ? "the step failed without a reason" : failure_; }
+  double idle_seconds() const noexcept override { return ranks_[0]->idle_seconds(); }
   std::span<const float> logits() noexcept override { return ranks_[0]->logits(); }
   int ranks() const noexcept override { return size_; }
   kernels::Device& device(int rank) noexcept override { return ranks_[rank]->device(); }

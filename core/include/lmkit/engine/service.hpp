@@ -77,6 +77,7 @@ struct Stats {
   std::int64_t finished = 0;   // requests, for whatever reason
   double prompt_seconds = 0;   // spent in steps that read prompts
   double decode_seconds = 0;   // spent in all other steps
+  double device_idle_seconds = 0;  // between one step's kernels and the next one's, on a device that runs on by itself
 };
 
 // [any-thread]

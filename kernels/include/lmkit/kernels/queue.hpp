@@ -22,7 +22,7 @@ using cuda::SampleRow;
 
 class Queue {
  public:
-  static constexpr int points = 3;
+  static constexpr int points = 9;
 
   virtual ~Queue() = default;
 
@@ -38,6 +38,8 @@ class Queue {
   // Remembers this point; waits until everything before it has run. point < points
   virtual Status mark(int point) noexcept = 0;
   virtual Status wait(int point) noexcept = 0;
+  // From one point to a later one; both have been reached. 0 where that is not known.
+  virtual double seconds_between(int first, int second) noexcept = 0;
 
   // Where sample() leaves its draws, for embedding() of the next step to find. [load-time]
   virtual void draw_into(Sampled* drawn) noexcept = 0;
