@@ -10,6 +10,7 @@
 #include <lmkit/kernels/kv_simd.hpp>
 
 namespace lmkit::kernels {
+namespace {
 
 // A head is rotated in runs of its largest power-of-two factor: 64 and 128 as a whole, 80 in runs of 16, 96 of 32.
 LMKIT_HD constexpr int hadamard_run(int head_dim) noexcept { return head_dim & -head_dim; }
@@ -57,4 +58,5 @@ LMKIT_HD void hadamard_row(float* x, int head_dim) noexcept {
       }
 }
 
+}  // namespace
 }  // namespace lmkit::kernels

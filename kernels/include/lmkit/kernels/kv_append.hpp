@@ -18,6 +18,7 @@
 #include <cstring>
 
 namespace lmkit::kernels {
+namespace {
 
 // What appending needs to know of a kind of pages.
 struct KvPageWriter {
@@ -127,4 +128,5 @@ class KvAppending {
   KvPageWriter pages_;
 };
 
+}  // namespace
 }  // namespace lmkit::kernels

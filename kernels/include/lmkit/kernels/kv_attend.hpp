@@ -24,6 +24,7 @@
 #include <cstring>
 
 namespace lmkit::kernels {
+namespace {
 
 inline constexpr int kv_register_rows = 6;  // rows of a register tile: with 4 columns 24 accumulators of 32 registers
 inline constexpr int kv_direct_rows = 6;    // up to here codes are converted in registers
@@ -200,7 +201,7 @@ class KvAttention {
   }
 
   void run(Stream stream) noexcept {
-    const std::int32_t count = plan_tasks<Isa>(layer_, args_, workers_, tasks(), counters());
+    const std::int32_t count = plan_tasks(layer_, args_, workers_, tasks(), counters());
     stream.parallel_for(count, [this](std::int32_t index, std::int32_t worker) { run_task(tasks()[index], scratch_of(worker)); });
   }
 
@@ -400,4 +401,5 @@ class KvAttention {
   KvWorkspace places_;
 };
 
+}  // namespace
 }  // namespace lmkit::kernels

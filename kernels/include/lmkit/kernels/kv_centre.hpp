@@ -23,6 +23,7 @@
 #include <cstdint>
 
 namespace lmkit::kernels {
+namespace {
 
 inline constexpr int centre_step = 16;  // divides head_dim: whole vectors of any instruction set
 
@@ -56,4 +57,5 @@ LMKIT_HD float dot_centre(const std::byte* strip, const float* q, int head_dim) 
   return V::sum(sum);
 }
 
+}  // namespace
 }  // namespace lmkit::kernels

@@ -8,6 +8,7 @@
 #include <lmkit/kernels/kv_attend.hpp>
 
 namespace lmkit::kernels {
+namespace {
 
 // The kinds of pages a codec gets: ForGroup for heads as long as its group, Otherwise for others.
 template <class Codec>
@@ -44,6 +45,8 @@ LMKIT_HD auto with_pages(int head_dim, Body&& body) noexcept {
     if (head_dim == Pages::group) return body.template operator()<typename Pages::ForGroup>();
   return body.template operator()<typename Pages::Otherwise>();
 }
+
+}  // namespace
 
 template <class Isa, class Codec>
 const KvKernels& kv_kernels() noexcept {

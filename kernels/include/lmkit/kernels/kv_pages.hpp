@@ -25,6 +25,7 @@
 #include <type_traits>
 
 namespace lmkit::kernels {
+namespace {
 
 LMKIT_HD constexpr std::int64_t round_up(std::int64_t n, std::int64_t step) noexcept { return (n + step - 1) / step * step; }
 
@@ -241,4 +242,5 @@ struct PackedPages {
   }
 };
 
+}  // namespace
 }  // namespace lmkit::kernels

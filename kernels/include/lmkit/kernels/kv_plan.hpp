@@ -17,6 +17,7 @@
 #include <cstdint>
 
 namespace lmkit::kernels {
+namespace {
 
 struct KvTask {
   std::int32_t sequence, kv_head;
@@ -69,8 +70,8 @@ LMKIT_HD constexpr std::int64_t kv_max_tasks(const KvLayer& layer, const KvLimit
 }
 
 // Calls tile(sequence, first_token, tokens, first_position) for the tiles of a step, those with most to read first
-// within a sequence. Templated on the instruction set's tag so that no two copies share a symbol.
-template <class Isa, class Tile>
+// within a sequence.
+template <class Tile>
 void for_each_tile(const KvLayer& layer, const KvPages& pages, Tile&& tile) noexcept {
   const std::int32_t step = kv_tile_tokens(layer);
   for (std::int32_t s = 0; s < pages.sequences; ++s) {
@@ -86,21 +87,20 @@ void for_each_tile(const KvLayer& layer, const KvPages& pages, Tile&& tile) noex
 }
 
 // Writes the tasks of a step and returns how many. `rows` of partial results may be used.
-template <class Isa>
-std::int32_t plan_tasks(const KvLayer& layer, const KvAttend& args, int workers, KvTask* tasks, std::int32_t* counters) noexcept {
+inline std::int32_t plan_tasks(const KvLayer& layer, const KvAttend& args, int workers, KvTask* tasks, std::int32_t* counters) noexcept {
   const auto begin_of = [&](std::int32_t position) { return args.window > 0 ? most(0, position - args.window + 1) : 0; };
   const auto cost = [&](std::int32_t tokens, std::int32_t position) {
     const std::int32_t blocks = (position + tokens - 1) / kv_block_tokens - begin_of(position) / kv_block_tokens + 1;
     return std::int64_t{tokens} * blocks;
   };
   std::int64_t total = 0;
-  for_each_tile<Isa>(layer, args.pages, [&](std::int32_t, std::int32_t, std::int32_t tokens, std::int32_t position) {
+  for_each_tile(layer, args.pages, [&](std::int32_t, std::int32_t, std::int32_t tokens, std::int32_t position) {
     total += cost(tokens, position) * layer.kv_heads;
   });
   const std::int64_t share = total / (std::int64_t{4} * workers) + 1;  // four shares a worker even out what they cost
 
   std::int32_t count = 0, split = 0, partial = 0;
-  for_each_tile<Isa>(layer, args.pages, [&](std::int32_t sequence, std::int32_t first, std::int32_t tokens, std::int32_t position) {
+  for_each_tile(layer, args.pages, [&](std::int32_t sequence, std::int32_t first, std::int32_t tokens, std::int32_t position) {
     const std::int32_t span = kv_span(position);
     const std::int32_t begin = begin_of(position) / span, end = (position + tokens - 1) / span + 1;
     for (std::int32_t head = 0; head < layer.kv_heads; ++head) {
@@ -123,4 +123,5 @@ std::int32_t plan_tasks(const KvLayer& layer, const KvAttend& args, int workers,
   return count;
 }
 
+}  // namespace
 }  // namespace lmkit::kernels

@@ -24,6 +24,7 @@
 #endif
 
 namespace lmkit::kernels {
+namespace {
 
 // Vectors of floats, integers and bytes with as many lanes. (The attribute does not take a dependent size.)
 template <int Lanes>
@@ -231,4 +232,5 @@ struct U4 {
   LMKIT_HD static constexpr std::int64_t row_bytes(int n) noexcept { return n / 2; }
 };
 
+}  // namespace
 }  // namespace lmkit::kernels
