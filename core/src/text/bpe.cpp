@@ -17,8 +17,9 @@ void BpeMerger::append(std::string_view word, std::vector<TokenId>& out) {
     if (token != no_token) cells_.push_back({token});
   }
 
-  const auto end = static_cast<Index>(cells_.size());
-  for (Index i = end - 1; i >= 0; --i) await_merge(i);
+  batch_.reserve(cells_.size());
+  queue_.reserve(cells_.size());
+  for (Index i = size() - 1; i >= 0; --i) await_merge(i);
   while (!queue_.empty()) {
     const std::uint32_t rank = queue_.best();
     queue_.pop(batch_);
@@ -32,24 +33,22 @@ void BpeMerger::append(std::string_view word, std::vector<TokenId>& out) {
           if (cells_[batch_[i]].rank == rank) queue_.push(rank, batch_[i]);
     }
   }
-  for (Index i = 0; i < end; i = right_of(i)) out.push_back(cells_[i].token);
+  for (Index i = 0; i < size(); i = right_of(i)) out.push_back(cells_[i].token);
 }
 
 void BpeMerger::await_merge(Index at) {
   Cell& cell = cells_[at];
-  const auto right = static_cast<std::size_t>(right_of(at));
-  cell.rank = right < cells_.size() ? vocabulary_.rank(cell.token, cells_[right].token) : PairTable::none;
+  const Index right = right_of(at);
+  cell.rank = right < size() ? vocabulary_.rank(cell.token, cells_[right].token) : PairTable::none;
   if (cell.rank != PairTable::none) queue_.push(cell.rank, at);
 }
 
 void BpeMerger::merge_with_right(Index at) {
-  Cell& cell = cells_[at];
-  Cell& eaten = cells_[right_of(at)];
-  eaten.rank = PairTable::none;
-  cell.token = vocabulary_.merged(cell.rank);
-  cell.cells += eaten.cells;
-  cells_[right_of(at) - 1].cells = cell.cells;
-  if (at > 0) await_merge(at - cells_[at - 1].cells);
+  const Index eaten = right_of(at), end = right_of(eaten);
+  cells_[at].token = vocabulary_.merged(cells_[at].rank);
+  cells_[eaten] = {at - end};
+  cells_[at + 1].token = cells_[end - 1].token = at - end;
+  if (at > 0) await_merge(left_of(at));
   await_merge(at);
 }
 

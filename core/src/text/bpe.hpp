@@ -2,7 +2,8 @@
 //
 // BpeMerger: byte-pair encoding of one word. The best rank is merged next and, within a rank, the word from left to
 // right: O(n log n), and memory is read in order however long the word is. A symbol takes one cell for each byte it
-// covers, and its first and its last cell know how many these are: so its neighbours are found without links.
+// covers: the first holds its token; its second and its last, where it has them, how many there are. So its neighbours are
+// found without links. Cells are few bytes because the memory of a long word is new memory, which costs as much as reading it.
 #pragma once
 
 #include <cstdint>
@@ -26,12 +27,13 @@ class BpeMerger {
   using Index = std::int32_t;  // of a cell
 
   struct Cell {
-    TokenId token;
-    Index cells = 1;                       // of this symbol
+    std::int32_t token;                    // of the symbol that begins here; inside one: -cells of the symbol
     std::uint32_t rank = PairTable::none;  // of the merge with the right neighbour; none inside a symbol
   };
 
-  Index right_of(Index at) const noexcept { return at + cells_[at].cells; }
+  Index size() const noexcept { return static_cast<Index>(cells_.size()); }
+  Index right_of(Index at) const noexcept { return at + 1 < size() && cells_[at + 1].token < 0 ? at - cells_[at + 1].token : at + 1; }
+  Index left_of(Index at) const noexcept { return cells_[at - 1].token < 0 ? at + cells_[at - 1].token : at - 1; }
   void await_merge(Index at);  // queues the symbol with the rank it has now
   void merge_with_right(Index at);
 

@@ -21,6 +21,9 @@ class MergeQueue {
   bool empty() const noexcept { return ranks_.empty(); }
   std::uint32_t best() const noexcept { return ranks_.front(); }
 
+  // Room for this many places of few ranks.
+  void reserve(std::size_t places) { chunks_.reserve(places / places_per_chunk + 1); }
+
   void push(std::uint32_t rank, std::int32_t place) {
     std::int32_t& first = first_[rank];
     if (first == none) {
