@@ -3,14 +3,17 @@
 
 #include "machine_limits_kernels.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <map>
 #include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
 
 namespace lmkit::kernels {
 namespace {
@@ -65,12 +68,27 @@ double read_bandwidth(std::int64_t bytes, Stream stream) {
 double peak_int8_rate(Stream stream) { return rate_of(kernels_in_use().int8_operations, stream); }
 double peak_float_rate(Stream stream) { return rate_of(kernels_in_use().float_operations, stream); }
 
-std::int64_t last_cache_bytes() {
-  long largest = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  largest = std::max(sysconf(_SC_LEVEL2_CACHE_SIZE), sysconf(_SC_LEVEL3_CACHE_SIZE));
-#endif
-  return largest > 0 ? largest : std::int64_t{32} << 20;
+// sysconf would say how much cache the processor was sold with, of which a virtual machine may see a twelfth.
+std::int64_t last_cache_bytes(const std::filesystem::path& cpus) {
+  std::map<std::string, std::int64_t> last;  // by the CPUs that share it
+  std::error_code none;
+  for (const auto& cpu : std::filesystem::directory_iterator(cpus, none)) {
+    int deepest = 0;
+    std::pair<std::string, std::int64_t> found;
+    for (const auto& index : std::filesystem::directory_iterator(cpu.path() / "cache", none)) {
+      int level = 0;
+      std::int64_t kib = 0;
+      std::string sharers;
+      std::ifstream(index.path() / "level") >> level;
+      std::ifstream(index.path() / "size") >> kib;  // "32768K"
+      std::ifstream(index.path() / "shared_cpu_list") >> sharers;
+      if (level > deepest) deepest = level, found = {sharers, kib * 1024};
+    }
+    if (deepest > 0) last.insert(found);
+  }
+  std::int64_t sum = 0;
+  for (const auto& [sharers, bytes] : last) sum += bytes;
+  return sum > 0 ? sum : std::int64_t{32} << 20;
 }
 
 }  // namespace lmkit::kernels

@@ -7,6 +7,7 @@
 #include <lmkit/base/stream.hpp>
 
 #include <cstdint>
+#include <filesystem>
 
 namespace lmkit::kernels {
 
@@ -19,7 +20,7 @@ double read_bandwidth(std::int64_t bytes, Stream stream);
 double peak_int8_rate(Stream stream);
 double peak_float_rate(Stream stream);
 
-// Size of the largest cache, as the system tells; 32 MiB if it does not.
-std::int64_t last_cache_bytes();
+// The last caches of all CPUs together, as the system tells; 32 MiB if it does not. cpus: where Linux describes them.
+std::int64_t last_cache_bytes(const std::filesystem::path& cpus = "/sys/devices/system/cpu");
 
 }  // namespace lmkit::kernels
