@@ -133,8 +133,9 @@ TEST_CASE("logit bias forbids a token", "[run]") {
   if (!have_model()) return;
   const json::value first = answer_of({"-n", "1", question});
   const std::int64_t id = first.at("tokens").at(0).at("id").as_int64();
-  const json::value other = answer_of({"-n", "1", "--logit-bias", std::to_string(id) + ":-1000", question});
+  const json::value other = answer_of({"-n", "1", "--logit-bias", std::to_string(id) + ":-inf", question});
   CHECK(other.at("tokens").at(0).at("id") != id);
+  CHECK(cli({"run", "--logit-bias", "1:inf", question}).code == 2);
   CHECK(cli({"run", "--logit-bias", "49152:1", question}).code == 2);
   CHECK(cli({"run", "--logit-bias", "1", question}).code == 2);
 }

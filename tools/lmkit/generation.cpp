@@ -24,12 +24,12 @@ std::pair<TokenId, float> logit_bias(const std::string& text, const Tokenizer& t
   if (colon != text.npos) {
     const auto id = std::from_chars(text.data(), middle, token);
     const auto value = std::from_chars(middle + 1, end, bias);
-    if (id.ec == std::errc{} && id.ptr == middle && value.ec == std::errc{} && value.ptr == end && !std::isnan(bias) && token >= 0 &&
+    if (id.ec == std::errc{} && id.ptr == middle && value.ec == std::errc{} && value.ptr == end && bias < INFINITY && token >= 0 &&
         token < tokenizer.size())
       return {token, bias};
   }
   throw Error(ErrorKind::usage, fmt::format("--logit-bias is '{}'", text),
-              fmt::format("ID:BIAS with a token id from 0 to {}", tokenizer.size() - 1));
+              fmt::format("ID:BIAS with a token id from 0 to {} and a number or -inf", tokenizer.size() - 1));
 }
 
 // At temperature 0 there is nothing to draw, so options about drawing would be ignored.

@@ -111,7 +111,7 @@ constexpr std::array all = std::to_array<Option>({
     {.name = "frequency-penalty", .kind = number, .value = "X", .section = S::sampling, .commands = answers,
      .help = "subtract for each time a token occurs in the answer", .fallback = "0", .minimum = -100, .maximum = 100},
     {.name = "logit-bias", .value = "ID:BIAS", .section = S::sampling, .commands = answers,
-     .help = "add BIAS to the logit of token ID", .repeatable = true},
+     .help = "add BIAS to the logit of token ID; -inf: never this token", .repeatable = true},
     {.name = "seed", .kind = whole, .value = "N", .section = S::sampling, .commands = answers,
      .help = "same seed, same text (default: a fresh one)", .maximum = 9.007199254740992e15},
     {.name = "stop", .value = "TEXT", .section = S::sampling, .commands = answers,

@@ -6,10 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
+#include <unordered_set>
 
 namespace lmkit {
 namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
 
 float largest_of(std::span<const float> values) noexcept { return kernels::largest(values.data(), std::ssize(values)); }
 
@@ -30,10 +34,13 @@ std::string problem_of(const SamplingParams& p, int vocabulary) {
   if (!(p.repetition_penalty > 0) || !std::isfinite(p.repetition_penalty)) return wrong("repetition_penalty", p.repetition_penalty, "a number above 0");
   if (!std::isfinite(p.presence_penalty)) return wrong("presence_penalty", p.presence_penalty, "a number");
   if (!std::isfinite(p.frequency_penalty)) return wrong("frequency_penalty", p.frequency_penalty, "a number");
+  std::unordered_set<TokenId> banned;
   for (const auto& [token, bias] : p.logit_bias) {
     if (token < 0 || token >= vocabulary) return wrong("a token of logit_bias", token, fmt::format("0 to {}", vocabulary - 1).c_str());
-    if (!std::isfinite(bias)) return wrong("a logit_bias", bias, "a number");
+    if (std::isnan(bias) || bias == infinity) return wrong("a logit_bias", bias, "a number, or -inf");
+    if (bias == -infinity) banned.insert(token);
   }
+  if (std::ssize(banned) == vocabulary) return "logit_bias bans every token; expected one that is left";
   return {};
 }
 
@@ -106,7 +113,7 @@ TokenId Sampler::draw(std::span<const float> logits, const SamplingParams& param
     double sum = 0;
     for (count = 0; count < weights_.size() && sum < enough; ++count) sum += weights_[count];
   }
-  while (count > 1 && weights_[count - 1] < params.min_p) --count;
+  while (count > 1 && (weights_[count - 1] == 0 || weights_[count - 1] < params.min_p)) --count;
 
   const double target = uniform * sum_of(std::span(weights_).first(count));
   double sum = 0;

@@ -212,6 +212,8 @@ TEST_CASE("a bad request fails alone") {
   bad("frequency_penalty", [](Request& r) { r.sampling.frequency_penalty = NAN; });
   bad("logit_bias", [](Request& r) { r.sampling.logit_bias = {{300, 1.0f}}; });
   bad("logit_bias", [](Request& r) { r.sampling.logit_bias = {{1, NAN}}; });
+  bad("logit_bias", [](Request& r) { r.sampling.logit_bias = {{1, INFINITY}}; });
+  bad("bans every token", [](Request& r) { for (TokenId token = 0; token < 300; ++token) r.sampling.logit_bias.push_back({token, -INFINITY}); });
   Answers answers = run_to_end(engine);
   for (const auto& [id, reason] : expected) {
     CAPTURE(answers[id].error);
@@ -261,7 +263,7 @@ TEST_CASE("stop strings end the text before them, wherever tokens fall") {
   Request request = greedy({7}, 5);
   // Letters only, so that each token is one byte of text.
   for (int token = 0; token < 300; ++token) {
-    if (token < 'a' || token > 'z') request.sampling.logit_bias.push_back({token, -1000.0f});
+    if (token < 'a' || token > 'z') request.sampling.logit_bias.push_back({token, -INFINITY});
   }
   request.max_tokens = 40;
   const RequestId plain_id = pipeline->engine().submit(request);

@@ -139,6 +139,50 @@ TEST_CASE("every allowed token can be drawn and no other, over a large vocabular
   }
 }
 
+TEST_CASE("a bias of -inf bans a token, whatever else is asked for") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  Sampler sampler;
+  constexpr int vocabulary = 1003;
+  std::vector<TokenId> order(vocabulary);
+  std::iota(order.begin(), order.end(), 0);
+  for (SamplingParams params : parameter_sets()) {
+    for (const std::size_t left : {1, 3, 600}) {
+      std::shuffle(order.begin(), order.end(), random);
+      const std::vector<TokenId> allowed(order.begin(), order.begin() + left);
+      params.logit_bias = {{allowed[0], 0.5f}, {order[left], 1e30f}};  // a ban outweighs any other bias
+      for (std::size_t i = left; i < order.size(); ++i) params.logit_bias.push_back({order[i], -INFINITY});
+      REQUIRE(problem_of(params, vocabulary).empty());
+      const std::vector<float> logits = random_logits(random, vocabulary, 3.0f);
+      for (const float temperature : {params.temperature, 0.0f}) {
+        params.temperature = temperature;
+        for (int position = 0; position < 20; ++position) {
+          params.seed = random();
+          SamplerState state(params, std::vector<TokenId>(order.begin(), order.begin() + 40));
+          state.accept(order[1]);
+          std::vector<float> scratch = logits;
+          const Choice choice = sampler.choose(scratch, params, state, position, 0);
+          REQUIRE(std::find(allowed.begin(), allowed.end(), choice.token) != allowed.end());
+          REQUIRE(choice.logprob == Approx(logits[choice.token] - log_normalizer(logits)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("banning every token is refused") {
+  SamplingParams params;
+  for (TokenId token = 0; token < 50; ++token) params.logit_bias.push_back({token % 49, -INFINITY});
+  REQUIRE(problem_of(params, 50).empty());
+  params.logit_bias.push_back({49, -INFINITY});
+  REQUIRE(problem_of(params, 50) == "logit_bias bans every token; expected one that is left");
+  std::vector<float> logits(50, 1.0f);
+  REQUIRE(Sampler().choose(logits, params, SamplerState(params, {}), 0, -1).token == -1);
+  params.logit_bias = {{3, INFINITY}};
+  REQUIRE_FALSE(problem_of(params, 50).empty());
+}
+
 TEST_CASE("greedy takes the most likely token, the first of equals") {
   Sampler sampler;
   const SamplingParams params{.temperature = 0};

@@ -150,7 +150,7 @@ TEST_CASE("The GPU draws the token the CPU draws") {
         for (std::size_t i = begin; i < std::min(begin + 82, all.size()); ++i) {
           SamplingParams p = all[i].params;
           p.seed = random();
-          p.logit_bias = {{17, 3.5f}, {vocabulary - 1, -100.f}};
+          p.logit_bias = {{17, 3.5f}, {vocabulary - 1, -100.f}, {static_cast<TokenId>(random() % 17), -infinity}};
           rows.add(some[i % 3], p, some_tokens(300, vocabulary, random), some_tokens(40, vocabulary, random), static_cast<std::int64_t>(random() % 100000));
         }
         rows.run();

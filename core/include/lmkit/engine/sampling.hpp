@@ -21,7 +21,7 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // > 0: divides positive, multiplies negative logits of tokens in prompt or answer
   float presence_penalty = 0.0f;    // subtracted once from tokens of the answer
   float frequency_penalty = 0.0f;   // subtracted as often as a token occurs in the answer
-  std::vector<std::pair<TokenId, float>> logit_bias{};  // added to these tokens' logits
+  std::vector<std::pair<TokenId, float>> logit_bias{};  // added to these tokens' logits; -inf: never this token
   std::optional<std::uint64_t> seed{};  // same seed, same text, whatever else is in the batch; none: a fresh one
 };
 

@@ -38,7 +38,7 @@ struct LogitEdit {
   std::int32_t token = 0;
   std::int32_t in_answer = 0;  // how often it occurs there
   std::int32_t seen = 0;       // in prompt or answer: the repetition penalty applies
-  float bias = 0;              // after sample(): the logit as it came
+  float bias = 0;              // -inf: never this token; after sample(): the logit as it came
 };
 
 struct Sampled {
