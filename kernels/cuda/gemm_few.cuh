@@ -186,22 +186,26 @@ __device__ __forceinline__ void multiply(const FewParams& p, const Places& at, L
     float c[token_tiles][4] = {};
     for (int chunk = 0; chunk < loader.chunks; ++chunk) {
       wait_copies<stages - 2>();
+      const std::uint32_t stage = at.ring + use * stage_bytes + 16 * lane;
+      use = use + 1 == stages ? 0 : use + 1;
+      uint4 low[2], high[2], x[2][token_tiles] = {};  // all loads first: two warps a scheduler do not hide their latency
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        low[b] = load16(stage + 1024 * b), high[b] = load16(stage + 1024 * b + 512);
+#pragma unroll
+        for (int n = 0; n < token_tiles; ++n)
+          if (8 * n + lane / 4 < p.tokens) x[b][n] = load16(loader.x_place(chunk, b, n));
+      }
       loader.copy_weights(at.ring + fill * stage_bytes);
       if (turn == 0) loader.template copy_x<token_tiles>(next_x++);
       commit_copies();
       fill = fill + 1 == stages ? 0 : fill + 1;
-      const std::uint32_t stage = at.ring + use * stage_bytes + 16 * lane;
-      use = use + 1 == stages ? 0 : use + 1;
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
-        const uint4 low = load16(stage + 1024 * b), high = load16(stage + 1024 * b + 512);
 #pragma unroll
-        for (int n = 0; n < token_tiles; ++n) {
-          uint4 x = make_uint4(0, 0, 0, 0);
-          if (8 * n + lane / 4 < p.tokens) x = load16(loader.x_place(chunk, b, n));
-          mma<T>(c[n], low.x, high.x, low.y, high.y, x.x, x.y);
-          mma<T>(c[n], low.z, high.z, low.w, high.w, x.z, x.w);
-        }
+        for (int n = 0; n < token_tiles; ++n) mma<T>(c[n], low[b].x, high[b].x, low[b].y, high[b].y, x[b][n].x, x[b][n].y);
+#pragma unroll
+        for (int n = 0; n < token_tiles; ++n) mma<T>(c[n], low[b].z, high[b].z, low[b].w, high[b].w, x[b][n].z, x[b][n].w);
       }
     }
     const int set = turn % 2;
