@@ -27,9 +27,9 @@ float quantise_block(const float* x, std::int8_t* high, std::int8_t* low, std::i
   const float inverse = tiny ? 0.0f : largest_activation / peak;
   std::int32_t total = 0;
   for (int i = 0; i < 32; ++i) {
-    // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
+    // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low 16 bits; of what is not a number, any integer.
     const float shifted = x[i] * inverse + 0x1.8p23f;
-    const std::int32_t value = __builtin_bit_cast(std::int32_t, shifted) - 0x4b400000;
+    const std::int32_t value = static_cast<std::int16_t>(__builtin_bit_cast(std::int32_t, shifted));
     high[i] = static_cast<std::int8_t>((value + 64) >> 7);
     low[i] = static_cast<std::int8_t>(((value + 64) & 127) - 64);
     total += value;
