@@ -153,7 +153,7 @@ struct Bench {
 
   void prefill(const Codec& codec, RigShape shape, int length) {
     shape.centred = codec.centred;
-    const std::string name = "prefill " + std::to_string(length / 1024) + "K";
+    const std::string name = "prefill " + std::to_string(length / 1024) + (shape.warpgroups ? "K" : "K by warps");
     if (!wanted(name + " " + codec.name)) return;
     auto rig = filled(codec, shape, {length}, length, 1);
     rig->lengths = {0};
@@ -244,7 +244,10 @@ void run(int argc, char** argv) {
     bench.append_row(codec, gqa, 128, 1);
     bench.append_row(codec, gqa, 1, 1);
     bench.append_row(codec, gqa, 1, 4096);
-    for (const int length : {1024, 4096, 16384}) bench.prefill(codec, gqa, length);
+    RigShape by_warps = gqa;
+    by_warps.warpgroups = false;  // as on anything but sm_90a
+    for (const int length : {1024, 4096, 16384, 32768}) bench.prefill(codec, gqa, length);
+    for (const int length : {1024, 4096, 16384}) bench.prefill(codec, by_warps, length);
   }
   if (json) bench.write_json(json, device.name);
 }

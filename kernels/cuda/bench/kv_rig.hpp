@@ -22,6 +22,7 @@ struct RigShape {
   bool is_bf16 = true, hadamard = false;
   int block_tokens = 64;
   bool centred = false;
+  bool warpgroups = true;
 };
 
 inline KvShape kv_shape(const RigShape& s) {
@@ -34,7 +35,7 @@ class KvRig {
   // max_lengths: tokens each sequence may come to hold
   KvRig(const RigShape& shape, std::span<const KvKernels* const> kernels, std::vector<int> max_lengths, int max_tokens, std::uint64_t seed,
         bool shuffle = true)
-      : shape(shape), kv(kv_shape(shape), kernels, {shape.hadamard, shape.centred}), lengths(max_lengths.size(), 0) {
+      : shape(shape), kv(kv_shape(shape), kernels, {shape.hadamard, shape.centred, shape.warpgroups}), lengths(max_lengths.size(), 0) {
     int blocks = 3;  // that belong to nobody
     for (int length : max_lengths) {
       table_stride = std::max<std::int64_t>(table_stride, (length + shape.block_tokens - 1) / shape.block_tokens + 1);

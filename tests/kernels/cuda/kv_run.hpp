@@ -13,6 +13,7 @@
 #include <catch.hpp>
 
 #include <cstdio>
+#include <future>
 
 namespace lmkit::kernels::cuda {
 
@@ -78,6 +79,7 @@ struct Knobs {
   int block_tokens = 64;
   bool centred = false;
   double common = 0;  // how large a part is that all keys of a head share
+  bool warpgroups = true;  // prefill by sm_90a's products where there are any
 };
 
 inline constexpr double rope_base = 10000;
@@ -106,7 +108,7 @@ struct Run {
       : c(c),
         knobs(knobs),
         random(seed),
-        rig({knobs.query_heads, knobs.kv_heads, knobs.group_size, knobs.group_offset, c.head_dim, c.is_bf16, knobs.hadamard, knobs.block_tokens, knobs.centred},
+        rig({knobs.query_heads, knobs.kv_heads, knobs.group_size, knobs.group_offset, c.head_dim, c.is_bf16, knobs.hadamard, knobs.block_tokens, knobs.centred, knobs.warpgroups},
             c.kernels, max_lengths, max_tokens, seed),
         rotary_dim(knobs.rotary_dim ? knobs.rotary_dim : c.head_dim),
         table(rope_table(*std::ranges::max_element(max_lengths), rotary_dim)),
@@ -157,44 +159,56 @@ struct Run {
             knobs.window, most, *std::ranges::max_element(rig.lengths), rig.pages(), rig.workspace.data()};
   }
 
-  // Compares the last step with float64.
+  struct Errors {
+    RelativeError q, k, v, out;
+  };
+
+  // Compares the last step with float64, sequences side by side.
   Outcome judge() {
     stream.wait();
-    const int D = c.head_dim;
     const auto q = q_device.download(), out = out_device.download();
     const auto bytes = rig.pool.download();
-    RelativeError q_error, k_error, v_error, out_error;
+    std::vector<std::future<Errors>> parts;
+    for (int s = 0; s < int(rig.lengths.size()); ++s)
+      for (int kv_head = 0; kv_head < knobs.kv_heads; ++kv_head)
+        parts.push_back(std::async(std::launch::async, [&, s, kv_head] { return judge_part(s, kv_head, q, out, bytes); }));
+    Errors sum;
+    for (auto& future : parts) {
+      const Errors part = future.get();
+      sum.q.add(part.q), sum.k.add(part.k), sum.v.add(part.v), sum.out.add(part.out);
+    }
+    return {sum.q.value(), sum.k.value(), sum.v.value(), sum.out.value()};
+  }
+
+  Errors judge_part(int s, int kv_head, const std::vector<std::uint16_t>& q, const std::vector<std::uint16_t>& out,
+                    const std::vector<std::byte>& bytes) const {
+    const int D = c.head_dim, count = rig.starts[s + 1] - rig.starts[s];
+    Errors errors;
+    if (count == 0) return errors;
     std::vector<double> x(D), expected(D);
-    for (int s = 0; s < int(rig.lengths.size()); ++s) {
-      const int count = rig.starts[s + 1] - rig.starts[s];
-      if (count == 0) continue;
-      for (int kv_head = 0; kv_head < knobs.kv_heads; ++kv_head) {
-        std::vector<float> keys, values;
-        rig.read(bytes, s, kv_head, c.reader, keys, values);
-        for (int i = 0; i < count; ++i) {
-          const int position = rig.position(s, i), token = rig.starts[s] + i;
-          given(k, token * kv_stride() + kv_head * D, position, true, x);
-          for (int d = 0; d < D; ++d) k_error.add(keys[std::size_t(position) * D + d], x[d]);
-          given(v, token * kv_stride() + kv_head * D, position, false, x);
-          for (int d = 0; d < D; ++d) v_error.add(values[std::size_t(position) * D + d], x[d]);
-          for (int head = 0; head < knobs.query_heads; ++head) {
-            if (rig.kv_head(head) != kv_head) continue;
-            const std::size_t at = std::size_t(token) * q_stride() + head * D;
-            given(q_before, at, position, true, x);
-            for (int d = 0; d < D; ++d) {
-              const double turned = activation(q[at + d], c.is_bf16);
-              q_error.add(turned, x[d]);
-              x[d] = turned;
-            }
-            reference_attention(x.data(), keys.data(), values.data(), position, D, scale(), knobs.soft_cap, knobs.window, expected.data());
-            if (knobs.hadamard) reference_hadamard(expected.data(), D);
-            for (int d = 0; d < D; ++d)
-              out_error.add(activation(out[std::size_t(token) * out_stride() + head * D + d], c.is_bf16), expected[d]);
-          }
+    std::vector<float> keys, values;
+    rig.read(bytes, s, kv_head, c.reader, keys, values);
+    for (int i = 0; i < count; ++i) {
+      const int position = rig.position(s, i), token = rig.starts[s] + i;
+      given(k, token * kv_stride() + kv_head * D, position, true, x);
+      for (int d = 0; d < D; ++d) errors.k.add(keys[std::size_t(position) * D + d], x[d]);
+      given(v, token * kv_stride() + kv_head * D, position, false, x);
+      for (int d = 0; d < D; ++d) errors.v.add(values[std::size_t(position) * D + d], x[d]);
+      for (int head = 0; head < knobs.query_heads; ++head) {
+        if (rig.kv_head(head) != kv_head) continue;
+        const std::size_t at = std::size_t(token) * q_stride() + head * D;
+        given(q_before, at, position, true, x);
+        for (int d = 0; d < D; ++d) {
+          const double turned = activation(q[at + d], c.is_bf16);
+          errors.q.add(turned, x[d]);
+          x[d] = turned;
         }
+        reference_attention(x.data(), keys.data(), values.data(), position, D, scale(), knobs.soft_cap, knobs.window, expected.data());
+        if (knobs.hadamard) reference_hadamard(expected.data(), D);
+        for (int d = 0; d < D; ++d) errors.out.add(activation(out[std::size_t(token) * out_stride() + head * D + d], c.is_bf16), expected[d]);
       }
     }
-    return {q_error.value(), k_error.value(), v_error.value(), out_error.value()};
+    return errors;
   }
 
   void check_judged() {
@@ -202,7 +216,7 @@ struct Run {
     const double rounding = c.is_bf16 ? 4e-3 : 1e-3;
     INFO(c.name << " head_dim " << c.head_dim << (c.is_bf16 ? " bf16" : " fp16") << " heads " << knobs.query_heads << "/" << knobs.kv_heads
                 << " group " << knobs.group_size << "+" << knobs.group_offset << " window " << knobs.window << " cap " << knobs.soft_cap
-                << " hadamard " << knobs.hadamard << ": q " << o.q_error << " k " << o.k_error << " v " << o.v_error << " out " << o.out_error);
+                << " hadamard " << knobs.hadamard << " warpgroups " << knobs.warpgroups << ": q " << o.q_error << " k " << o.k_error << " v " << o.v_error << " out " << o.out_error);
     CHECK(o.q_error < rounding);
     CHECK(o.k_error < c.storage_error);
     CHECK(o.v_error < c.storage_error);

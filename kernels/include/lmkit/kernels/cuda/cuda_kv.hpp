@@ -6,7 +6,7 @@
 //     kv_tile.cuh      what a page holds            kv_append.cuh   RoPE, rotation, encode, page write
 //     kv_fragment.cuh  pages to tensor cores        kv_decode.cuh   one new token a sequence; kv_split, kv_line, kv_merge
 //     kv_view.cuh      a launch's pages and heads   kv_prefill.cuh  chunks of new tokens
-//     kv_centre.cuh    keys without their mean
+//     kv_centre.cuh    keys without their mean     kv_prefill_wgmma.cuh  the same for sm_90a; kv_prefill_feed
 //
 // Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Pages do not depend on how a
 // prompt is cut into chunks, nor on the batch. Slots that hold no token may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
@@ -35,6 +35,7 @@ struct DecodeWorkspace {
   std::int32_t columns;      // queries of an item
   std::int64_t slots_at;     // bytes
   bool overlap;              // the merge may start while decode ends
+  std::int32_t warpgroups;   // blocks of kv_prefill_wgmma.cuh's grid, a multiprocessor each; 0: prefill runs on kv_prefill.cuh
 };
 
 // The launches of one codec at one head_dim. Functions return a cudaError_t; 0 is success.
@@ -56,6 +57,7 @@ class CudaKv {
   struct Options {
     bool hadamard = false;  // q, k and v are rotated before they are stored
     bool centred = false;   // keys are stored as differences from the mean key of the block before
+    bool warpgroups = true;  // prefill by sm_90a's products where device, build and codec have them
   };
 
   // Serves the current device. Throws Error if the shape is not among the kernels', or the device cannot run them.
@@ -138,6 +140,7 @@ inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> ke
   if (const int error = kernels_->prepare(shape.group_size, decode_))
     throw Error(ErrorKind::device, std::string("the GPU cannot run this build's kernels: ") + kernels_->describe(error),
                 "a driver and a GPU that the build was made for", "--device cpu, or a build with this GPU in LMKIT_CUDA_ARCHS");
+  if (!options.warpgroups) decode_.warpgroups = 0;
   if (shape.group_size < decode_.columns) decode_.columns = shape.group_size;
   view_.query_heads = shape.query_heads;
   view_.kv_heads = shape.kv_heads;

@@ -13,6 +13,7 @@
 #include <lmkit/kernels/cuda/kv_decode.cuh>
 #include <lmkit/kernels/cuda/kv_merge.cuh>
 #include <lmkit/kernels/cuda/kv_prefill.cuh>
+#include <lmkit/kernels/cuda/kv_prefill_wgmma.cuh>
 
 #include <cuda_runtime.h>
 
@@ -89,7 +90,24 @@ struct KvLaunches {
     if constexpr (Tile::may_centre)
       if ((error = share_cut(mean_kernel<head_dim>))) return error;
     decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
+    if ((error = prepare_warpgroups(decode.warpgroups))) return error;
     return allow_shared(prefill_kernel<Codec, head_dim, T>, PrefillShape<Codec, head_dim>::shared_bytes);
+  }
+
+  // Whether what this device runs was built for sm_90a.
+  static int prepare_warpgroups(std::int32_t& blocks) noexcept {
+    blocks = 0;
+    if constexpr (PrefillFeed<Codec, head_dim>::served) {
+      cudaFuncAttributes attributes{};
+      auto* kernel = prefill_warpgroup_kernel<Codec, head_dim, T>;
+      if (const int error = cudaFuncGetAttributes(&attributes, kernel)) return error;
+      if (attributes.sharedSizeBytes == 0) return 0;
+      int device = 0;
+      if (const int error = cudaGetDevice(&device)) return error;
+      if (const int error = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device)) return error;
+      return allow_shared(kernel, WarpgroupShape<Codec, head_dim>::shared_bytes);
+    }
+    return 0;
   }
 
   static int append(const KvView& view, const KvAppend& args, void* stream) noexcept {
@@ -168,10 +186,20 @@ struct KvLaunches {
       if (const int error = KvLaunches::decode<1>(d, decode.warps, stream)) return error;
     }
     if (args.max_query_tokens <= 1) return 0;
-    using Shape = PrefillShape<Codec, head_dim>;
     const PrefillParams p{view, d.q, d.out, d.q_stride, d.out_stride, d.scale, d.soft_cap, d.window};
-    const dim3 grid(view.query_heads, (args.max_query_tokens + Shape::rows - 1) / Shape::rows, view.sequences);
-    prefill_kernel<Codec, head_dim, T><<<grid, Shape::threads, Shape::shared_bytes, static_cast<cudaStream_t>(stream)>>>(p);
+    if constexpr (PrefillFeed<Codec, head_dim>::served)
+      if (decode.warpgroups) {
+        using Shape = WarpgroupShape<Codec, head_dim>;
+        prefill_warpgroup_kernel<Codec, head_dim, T><<<decode.warpgroups, Shape::threads, Shape::shared_bytes, static_cast<cudaStream_t>(stream)>>>(p);
+        return cudaGetLastError();
+      }
+    return prefill<PrefillShape<Codec, head_dim>>(prefill_kernel<Codec, head_dim, T>, p, args.max_query_tokens, stream);
+  }
+
+  template <class Shape, class Kernel>
+  static int prefill(Kernel* kernel, const PrefillParams& p, int most_tokens, void* stream) noexcept {
+    const dim3 grid(p.view.query_heads, (most_tokens + Shape::rows - 1) / Shape::rows, p.view.sequences);
+    kernel<<<grid, Shape::threads, Shape::shared_bytes, static_cast<cudaStream_t>(stream)>>>(p);
     return cudaGetLastError();
   }
 

@@ -77,6 +77,10 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) { return 
 __device__ __forceinline__ void copy16_async(std::uint32_t target, const void* source) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(target), "l"(source) : "memory");
 }
+// The first `bytes` of 8, through L1; the rest of the target becomes 0.
+__device__ __forceinline__ void copy8_async(std::uint32_t target, const void* source, int bytes) {
+  asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 8, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most `pending` of this thread's groups are under way.
 template <int pending>
