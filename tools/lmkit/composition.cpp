@@ -6,6 +6,7 @@
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
 #include <lmkit/builtin/cuda.hpp>
+#include <lmkit/kernels/cpu_isa.hpp>
 #include <lmkit/model/dummy_model.hpp>
 #include <lmkit/plugin/registry.hpp>
 
@@ -135,6 +136,7 @@ std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments) {
 }
 
 void choose_device(Composed& composed, const Arguments& arguments, const ModelFile& model) {
+  composed.device = fmt::format("the CPU with {}", kernels::name_of(kernels::cpu_isa()));
   if (!composed.on_gpu) return;
   const std::string asked = arguments.text("dtype");
   const Dtype dtype = asked == "auto" ? gpu_dtype(model) : asked == "f16" ? Dtype::f16 : Dtype::bf16;

@@ -25,7 +25,7 @@ struct Composed {
   std::string parallel, kv, allocator;  // "tp-threads(2)", "kv-int4", "mem-ratio(0.80)"
   bool on_gpu = false;
 
-  std::string device = "the CPU";  // "NVIDIA H200 in bf16"
+  std::string device;  // "the CPU with avx512", "NVIDIA H200 in bf16"
 
   std::string description() const { return parallel + " | " + kv + " | " + allocator; }
 };
@@ -45,7 +45,7 @@ std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments);
 // What the model will run on, which --dtype has a say in. Before the parts are used.
 void choose_device(Composed& composed, const Arguments& arguments, const ModelFile& model);
 
-// "pipeline: one-device | kv-int4 | whole-pool   weights 93.8 MiB/rank  KV 18.4 MiB/rank = 8k tokens   on the CPU"
+// "pipeline: one-device | kv-int4 | whole-pool   weights 93.8 MiB/rank  KV 18.4 MiB/rank = 8k tokens   on the CPU with avx512"
 std::string startup_line(const Composed& composed, const Ledger& ledger);
 
 // Loads the model and says the start-up line.
