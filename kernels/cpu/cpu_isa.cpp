@@ -29,8 +29,8 @@ bool allowed_tiles() noexcept { return false; }
 #if defined(__x86_64__)
 bool has_tiles() noexcept {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_tile) && (d & amx_int8) && allowed_tiles();
+  constexpr unsigned amx = 1u << 22 | 1u << 24 | 1u << 25;  // AMX-BF16, AMX-TILE, AMX-INT8
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx) == amx && allowed_tiles();
 }
 #endif
 

@@ -24,9 +24,20 @@ void interleave(const std::byte* rows, std::int64_t row_bytes, int count, std::i
         std::memset(out, 0, word);
 }
 
+// The same for 16-bit values two columns at a time; columns that are not there become zeros.
+void interleave_pairs(const MatrixView& source, std::int64_t first, int count, std::byte* out) noexcept {
+  std::memset(out, 0, static_cast<std::size_t>(gemm_tile_bytes(source.format, source.cols)));
+  for (std::int64_t c = 0; c < source.cols; ++c)
+    for (int r = 0; r < count; ++r) std::memcpy(out + (c / 2 * gemm_tile_rows + r) * 4 + c % 2 * 2, source.row(first + r) + 2 * c, 2);
+}
+
 void pack_tile(const MatrixView& source, std::int64_t first, std::byte* out) noexcept {
   const int count = static_cast<int>(std::min<std::int64_t>(gemm_tile_rows, source.rows - first));
   const WeightBlock block = block_of(source.format);
+  if (source.format == WeightFormat::bf16) {
+    interleave_pairs(source, first, count, out);
+    return;
+  }
   if (!is_quantised(source.format)) {
     interleave(source.row(first), source.row_bytes, count, source.cols, static_cast<std::size_t>(block.bytes), out);
     return;
@@ -84,14 +95,13 @@ Cut cut_of(std::span<const PackedMatrix> parts, std::int64_t tokens, int workers
   return cut;
 }
 
-void quantise(const GemmKernels& kernels, const float* x, std::int64_t x_stride, std::int64_t tokens, std::int64_t blocks,
-              ActivationBlock* activations, Stream stream) noexcept {
-  const auto panel = [&](std::int32_t index, int) {
-    const std::int64_t first = std::int64_t{index} * gemm_panel_tokens;
-    kernels.quantise(x + first * x_stride, x_stride, std::min<std::int64_t>(gemm_panel_tokens, tokens - first), blocks,
-                     activations + index * blocks);
-  };
-  stream.parallel_for(static_cast<std::int32_t>(ceil_div(tokens, gemm_panel_tokens)), panel);
+// body(panel, its first token, how many) for each panel, in parallel
+template <class Body>
+void for_panels(std::int64_t tokens, Stream stream, Body body) noexcept {
+  stream.parallel_for(static_cast<std::int32_t>(ceil_div(tokens, gemm_panel_tokens)), [&](std::int32_t panel, int) {
+    const std::int64_t first = std::int64_t{panel} * gemm_panel_tokens;
+    body(panel, first, std::min<std::int64_t>(gemm_panel_tokens, tokens - first));
+  });
 }
 
 const GemmKernels& kernels_in_use() noexcept {
@@ -115,17 +125,25 @@ PackedMatrix::PackedMatrix(const MatrixView& source, std::byte* storage, Stream 
 }
 
 std::int64_t gemm_workspace_bytes(std::int64_t max_tokens, std::int64_t max_cols) noexcept {
-  return ceil_div(max_tokens, gemm_panel_tokens) * ceil_div(max_cols, 32) * static_cast<std::int64_t>(sizeof(ActivationBlock));
+  const std::size_t block = sizeof(ActivationBlock) + (best_cpu_isa() >= CpuIsa::amx ? sizeof(SplitBlock) : 0);
+  return ceil_div(max_tokens, gemm_panel_tokens) * ceil_div(max_cols, 32) * static_cast<std::int64_t>(block);
 }
 
 void gemm(std::span<const PackedMatrix> parts, const float* x, std::int64_t x_stride, std::int64_t tokens, float* y,
           std::int64_t y_stride, std::byte* workspace, Stream stream) noexcept {
   if (parts.empty() || tokens == 0) return;
   const GemmKernels& kernels = kernels_in_use();
-  const std::int64_t cols = parts.front().cols(), blocks = cols / 32;
+  const std::int64_t cols = parts.front().cols(), blocks = ceil_div(cols, 32);
   auto* activations = reinterpret_cast<ActivationBlock*>(workspace);
+  auto* split = reinterpret_cast<SplitBlock*>(activations + ceil_div(tokens, gemm_panel_tokens) * blocks);
   if (std::ranges::any_of(parts, [](const PackedMatrix& part) { return is_quantised(part.format()); }))
-    quantise(kernels, x, x_stride, tokens, blocks, activations, stream);
+    for_panels(tokens, stream, [&](std::int64_t panel, std::int64_t first, std::int64_t count) {
+      kernels.quantise(x + first * x_stride, x_stride, count, blocks, activations + panel * blocks);
+    });
+  if (kernels.split && std::ranges::find(parts, WeightFormat::bf16, &PackedMatrix::format) != parts.end())
+    for_panels(tokens, stream, [&](std::int64_t panel, std::int64_t first, std::int64_t count) {
+      kernels.split(x + first * x_stride, x_stride, count, cols, split + panel * blocks);
+    });
 
   const Cut cut = cut_of(parts, tokens, stream.workers());
   stream.parallel_for(static_cast<std::int32_t>(cut.token_chunks() * cut.tile_chunks), [&](std::int32_t index, int) {
@@ -138,6 +156,7 @@ void gemm(std::span<const PackedMatrix> parts, const float* x, std::int64_t x_st
                                   .rows = part.rows() - tile * gemm_tile_rows,
                                   .cols = cols,
                                   .panels = activations + token / gemm_panel_tokens * blocks,
+                                  .split = split + token / gemm_panel_tokens * blocks,
                                   .x = x + token * x_stride,
                                   .x_stride = x_stride,
                                   .tokens = std::min(cut.chunk_tokens, tokens - token),

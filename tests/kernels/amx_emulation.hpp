@@ -6,6 +6,9 @@
 
 #include "../../kernels/cpu/isa/amx_tiles.hpp"
 
+#include <lmkit/base/half.hpp>
+
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -38,10 +41,8 @@ class EmulatedTiles {
       std::memcpy(static_cast<char*>(to) + row * stride, data_[Tile][row], shapes_.row_bytes[Tile]);
   }
   template <int Sum, int A, int B>
-  void multiply_add() noexcept {
-    static_assert(Sum != A && Sum != B && A != B);
-    require(shapes_.rows[Sum] > 0 && shapes_.rows[Sum] == shapes_.rows[A] && shapes_.row_bytes[Sum] == shapes_.row_bytes[B] &&
-            shapes_.row_bytes[A] == 4 * shapes_.rows[B]);
+  void multiply_add_bytes() noexcept {
+    require_product<Sum, A, B>();
     for (int i = 0; i < shapes_.rows[Sum]; ++i)
       for (int j = 0; j < shapes_.row_bytes[Sum] / 4; ++j) {
         std::int32_t sum;
@@ -52,7 +53,34 @@ class EmulatedTiles {
       }
   }
 
+  template <int Sum, int A, int B>
+  void multiply_add_bf16() noexcept {
+    require_product<Sum, A, B>();
+    for (int i = 0; i < shapes_.rows[Sum]; ++i)
+      for (int j = 0; j < shapes_.row_bytes[Sum] / 4; ++j) {
+        float sums[2] = {}, sum;
+        for (int k = 0; k < shapes_.rows[B]; ++k)
+          for (int l = 0; l < 2; ++l) sums[l] = flushed(sums[l] + bf16_at(data_[A][i] + 4 * k + 2 * l) * bf16_at(data_[B][k] + 4 * j + 2 * l));
+        std::memcpy(&sum, data_[Sum][i] + 4 * j, 4);
+        sum = flushed(flushed(sum) + flushed(sums[0] + sums[1]));
+        std::memcpy(data_[Sum][i] + 4 * j, &sum, 4);
+      }
+  }
+
  private:
+  static float flushed(float value) noexcept { return std::fabs(value) < 0x1p-126f ? std::copysign(0.0f, value) : value; }
+  static float bf16_at(const std::int8_t* at) noexcept {
+    BFloat16 value;
+    std::memcpy(&value, at, sizeof value);
+    return flushed(to_float(value));
+  }
+
+  template <int Sum, int A, int B>
+  void require_product() const noexcept {
+    static_assert(Sum != A && Sum != B && A != B);
+    require(shapes_.rows[Sum] > 0 && shapes_.rows[Sum] == shapes_.rows[A] && shapes_.row_bytes[Sum] == shapes_.row_bytes[B] &&
+            shapes_.row_bytes[A] == 4 * shapes_.rows[B]);
+  }
   static void require(bool allowed) noexcept {
     if (!allowed) std::abort();
   }

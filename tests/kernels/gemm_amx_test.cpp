@@ -20,21 +20,28 @@ struct amx_emulated {};  // amx_emulated_kernels.cpp
 namespace {
 
 std::vector<float> product(const GemmKernels& kernels, const PackedMatrix& matrix, const std::vector<float>& x, std::int64_t tokens) {
-  const std::int64_t blocks = matrix.cols() / 32, rows = matrix.rows(), panels = (tokens + gemm_panel_tokens - 1) / gemm_panel_tokens;
-  GuardedBytes workspace(gemm_workspace_bytes(tokens, matrix.cols()));
+  const std::int64_t rows = matrix.rows(), cols = matrix.cols(), blocks = (cols + 31) / 32;
+  const std::int64_t panels = (tokens + gemm_panel_tokens - 1) / gemm_panel_tokens;
+  GuardedBytes workspace(panels * blocks * static_cast<std::int64_t>(sizeof(ActivationBlock) + sizeof(SplitBlock)));
   auto* activations = reinterpret_cast<ActivationBlock*>(workspace.data());
-  for (std::int64_t p = 0; p < panels; ++p)
-    kernels.quantise(x.data() + p * gemm_panel_tokens * matrix.cols(), matrix.cols(),
-                     std::min<std::int64_t>(gemm_panel_tokens, tokens - p * gemm_panel_tokens), blocks, activations + p * blocks);
+  auto* split = reinterpret_cast<SplitBlock*>(activations + panels * blocks);
+  for (std::int64_t p = 0; p < panels; ++p) {
+    const std::int64_t first = p * gemm_panel_tokens, count = std::min<std::int64_t>(gemm_panel_tokens, tokens - first);
+    if (is_quantised(matrix.format()))
+      kernels.quantise(x.data() + first * cols, cols, count, blocks, activations + p * blocks);
+    else if (kernels.split)
+      kernels.split(x.data() + first * cols, cols, count, cols, split + p * blocks);
+  }
   std::vector<float> y = poisoned(tokens * (rows + 1));  // a column that stays as it is
   kernels.multiply({.format = matrix.format(),
                     .weights = matrix.data(),
                     .tiles = (rows + gemm_tile_rows - 1) / gemm_tile_rows,
                     .rows = rows,
-                    .cols = matrix.cols(),
+                    .cols = cols,
                     .panels = activations,
+                    .split = split,
                     .x = x.data(),
-                    .x_stride = matrix.cols(),
+                    .x_stride = cols,
                     .tokens = tokens,
                     .y = y.data(),
                     .y_stride = rows + 1});
@@ -42,9 +49,20 @@ std::vector<float> product(const GemmKernels& kernels, const PackedMatrix& matri
   return y;
 }
 
+struct Packed {
+  GuardedBytes storage;
+  PackedMatrix matrix;
+  Packed(const MatrixView& view, Stream stream)
+      : storage(PackedMatrix::bytes(view.format, view.rows, view.cols)), matrix(view, storage.data(), stream) {}
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
 }  // namespace
 
-TEST_CASE("matrix registers give the bits of vector registers, emulated and where the machine has them") {
+TEST_CASE("matrix registers give the bits of vector registers for quantised weights, emulated and where the machine has them") {
   if (best_cpu_isa() < CpuIsa::avx512) {
     WARN("this machine has no AVX-512: not tested");
     return;
@@ -60,13 +78,50 @@ TEST_CASE("matrix registers give the bits of vector registers, emulated and wher
           if (cols > 1000 && tokens % 16 > 1 && rows > 1) continue;
           INFO(block_of(format).name << " " << rows << " x " << cols << ", tokens " << tokens);
           const FileMatrix file(random, format, rows, cols);
-          GuardedBytes storage(PackedMatrix::bytes(format, rows, cols));
-          const PackedMatrix matrix(file.view, storage.data(), pool.stream());
-          const std::vector<float> x = random.normals(tokens * cols), y = product(gemm_kernels<isa::avx512>(), matrix, x, tokens);
-          const auto same = [&](const std::vector<float>& other) { return std::memcmp(other.data(), y.data(), y.size() * sizeof(float)) == 0; };
-          CHECK(same(product(gemm_kernels<isa::amx_emulated>(), matrix, x, tokens)));
-          if (best_cpu_isa() >= CpuIsa::amx) CHECK(same(product(gemm_kernels<isa::amx>(), matrix, x, tokens)));
+          const Packed packed(file.view, pool.stream());
+          const std::vector<float> x = random.normals(tokens * cols), y = product(gemm_kernels<isa::avx512>(), packed.matrix, x, tokens);
+          CHECK(same_bits(y, product(gemm_kernels<isa::amx_emulated>(), packed.matrix, x, tokens)));
+          if (best_cpu_isa() >= CpuIsa::amx) CHECK(same_bits(y, product(gemm_kernels<isa::amx>(), packed.matrix, x, tokens)));
         }
+}
+
+TEST_CASE("BF16 weights in matrix registers give a row the same bits in any batch, and lose no bit of an activation") {
+  if (best_cpu_isa() < CpuIsa::avx512) {
+    WARN("this machine has no AVX-512: not tested");
+    return;
+  }
+  Random random;
+  INFO("seed " << random.seed());
+  TaskPool pool(1);
+  for (std::int64_t rows : {1, 16, 33, 50})
+    for (std::int64_t cols : {1, 32, 45, 576, 1001})
+      for (std::int64_t tokens : {1, 15, 16, 33, 77}) {
+        if (cols > 100 && tokens > 33 && rows != 50) continue;
+        INFO(rows << " x " << cols << ", tokens " << tokens);
+        const FileMatrix file(random, WeightFormat::bf16, rows, cols);
+        const Packed packed(file.view, pool.stream());
+        const std::vector<float> x = random.normals(tokens * cols), y = product(gemm_kernels<isa::amx_emulated>(), packed.matrix, x, tokens);
+        double worst = 0;  // in units of float rounding of so many terms
+        bool same = true;
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          const std::vector<float> one(x.begin() + t * cols, x.begin() + (t + 1) * cols);
+          if (t % 5 == 0)
+            same &= std::memcmp(product(gemm_kernels<isa::amx_emulated>(), packed.matrix, one, 1).data(), &y[t * (rows + 1)], rows * sizeof(float)) == 0;
+          for (std::int64_t r = 0; r < rows; ++r) {
+            double sum = 0, magnitude = 1e-30;
+            for (std::int64_t c = 0; c < cols; ++c) {
+              const double term = weight_at(file.view, r, c) * one[static_cast<std::size_t>(c)];
+              sum += term;
+              magnitude += std::fabs(term);
+            }
+            const double error = std::fabs(y[static_cast<std::size_t>(t * (rows + 1) + r)] - sum) / (2e-7 * magnitude);
+            worst = error <= worst ? worst : error;  // a NaN becomes the worst
+          }
+        }
+        CHECK(same);
+        CHECK(worst <= 1);
+        if (best_cpu_isa() >= CpuIsa::amx) CHECK(same_bits(y, product(gemm_kernels<isa::amx>(), packed.matrix, x, tokens)));
+      }
 }
 
 #endif

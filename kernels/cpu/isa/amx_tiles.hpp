@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Intel's matrix registers (AMX-TILE, AMX-INT8): eight tiles of up to 16 rows of 64 bytes, of a shape that each thread sets
+// Intel's matrix registers (AMX-TILE, AMX-INT8, AMX-BF16): eight tiles of up to 16 rows of 64 bytes, of a shape that each thread sets
 // before it uses them. Written as assembly, since g++ 12's _tile_loadd does not say that it reads memory and its
 // _tile_loadconfig not that it reads all 64 bytes. The process must have been allowed to use them (cpu_isa.cpp).
 // Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
@@ -39,8 +39,13 @@ struct AmxTiles {
   }
   // sum[i][j] += a[i][4 k + l] * b[k][4 j + l] over k and l: signed bytes, 32-bit sums
   template <int Sum, int A, int B>
-  void multiply_add() noexcept {
+  void multiply_add_bytes() noexcept {
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
+  }
+  // sum[i][j] += a[i][2 k + l] * b[k][2 j + l]: bf16 to floats; l = 0 and l = 1 are summed apart over k, then together, then to sum.
+  template <int Sum, int A, int B>
+  void multiply_add_bf16() noexcept {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(A), "i"(B));
   }
 };
 

@@ -85,11 +85,36 @@ std::int64_t multiply_panels(const GemmTask& task) noexcept {
     }
   return tokens;
 }
+
+// Tokens [from, to), whole panels or less than one, times weight tiles from `tile` on.
+template <int WeightTiles>
+void multiply_split_tokens(LMKIT_TILES& tiles, const GemmTask& task, std::int64_t tile, std::int64_t from, std::int64_t to) noexcept {
+  const std::int64_t blocks = (task.cols + 31) / 32;
+  const std::byte* weights = task.weights + tile * gemm_tile_bytes(WeightFormat::bf16, task.cols);
+  const auto panel = [&] { return task.split + from / gemm_panel_tokens * blocks; };
+  for (; to - from >= 2 * gemm_panel_tokens; from += 2 * gemm_panel_tokens)
+    multiply_split<2, WeightTiles>(tiles, weights, blocks, panel(), gemm_panel_tokens, out_of(task, tile, from));
+  if (from < to) multiply_split<1, WeightTiles>(tiles, weights, blocks, panel(), static_cast<int>(to - from), out_of(task, tile, from));
+}
+
+void multiply_bf16(const GemmTask& task) noexcept {
+  const auto multiply_tokens = [&](std::int64_t from, std::int64_t to, int in_a_panel) {
+    LMKIT_TILES tiles(split_shapes(in_a_panel));
+    std::int64_t tile = 0;
+    for (; tile + 2 <= task.tiles; tile += 2) multiply_split_tokens<2>(tiles, task, tile, from, to);
+    if (tile < task.tiles) multiply_split_tokens<1>(tiles, task, tile, from, to);
+  };
+  const std::int64_t rest = task.tokens % gemm_panel_tokens, whole = task.tokens - rest;
+  if (whole > 0) multiply_tokens(0, whole, gemm_panel_tokens);
+  if (rest > 0) multiply_tokens(whole, task.tokens, static_cast<int>(rest));
+}
 #else
 template <WeightFormat>
 std::int64_t multiply_panels(const GemmTask&) noexcept {
   return 0;
 }
+
+constexpr decltype(GemmKernels::split) split = nullptr;
 #endif
 
 // The tile stays in the nearest cache while all tokens pass by it.
@@ -115,11 +140,15 @@ void multiply_float(const GemmTask& task, std::int64_t tile = 0) noexcept {
   if constexpr (Tiles > 1) multiply_float<T, Tiles / 2>(task, tile);
 }
 
+#if !defined(LMKIT_ISA_IS_amx)
+void multiply_bf16(const GemmTask& task) noexcept { multiply_float<BFloat16>(task); }
+#endif
+
 void multiply(const GemmTask& task) noexcept {
   switch (task.format) {
     case WeightFormat::f32: multiply_float<float>(task); break;
     case WeightFormat::f16: multiply_float<Half>(task); break;
-    case WeightFormat::bf16: multiply_float<BFloat16>(task); break;
+    case WeightFormat::bf16: multiply_bf16(task); break;
     case WeightFormat::q8_0: multiply_quantised<WeightFormat::q8_0>(task); break;
     case WeightFormat::q4_0: multiply_quantised<WeightFormat::q4_0>(task); break;
     case WeightFormat::q4_1: multiply_quantised<WeightFormat::q4_1>(task); break;
@@ -130,7 +159,7 @@ void multiply(const GemmTask& task) noexcept {
 
 template <>
 const GemmKernels& gemm_kernels<isa::LMKIT_ISA>() noexcept {
-  static constexpr GemmKernels kernels{quantise, multiply};
+  static constexpr GemmKernels kernels{quantise, split, multiply};
   return kernels;
 }
 

@@ -57,14 +57,15 @@ template <class T, int Tokens, int Tiles>
 void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std::int64_t, Out out) noexcept {
   static_assert(Tokens == 1 && Tiles == 1);
   float acc[16] = {};
+  constexpr int together = std::is_same_v<T, BFloat16> ? 2 : 1;  // columns of a row
   for (std::int64_t c = 0; c < cols; ++c) {
-    T w[16];
-    std::memcpy(w, weights + c * static_cast<std::int64_t>(sizeof w), sizeof w);
+    T w[16][together];
+    std::memcpy(w, weights + c / together * static_cast<std::int64_t>(sizeof w), sizeof w);
     for (int r = 0; r < 16; ++r) {
       if constexpr (std::is_same_v<T, float>)
-        acc[r] += w[r] * x[c];
+        acc[r] += w[r][0] * x[c];
       else
-        acc[r] += to_float(w[r]) * x[c];
+        acc[r] += to_float(w[r][c % together]) * x[c];
     }
   }
   std::memcpy(out.y, acc, sizeof(float) * static_cast<std::size_t>(std::min(out.rows, 16)));

@@ -112,29 +112,39 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }
 
+// Column c of rows 0 to 7 or 8 to 15.
 template <class T>
-inline __m256 load_8(const std::byte* in) noexcept {
+inline __m256 load_8(const std::byte* weights, std::int64_t c, bool odd, int half) noexcept {
+  const std::byte* in = weights + (16 * c + 8 * half) * static_cast<std::int64_t>(sizeof(T));
   if constexpr (std::is_same_v<T, float>)
     return _mm256_loadu_ps(reinterpret_cast<const float*>(in));
   else if constexpr (std::is_same_v<T, Half>)
     return load_8_halves(in);
-  else
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in))), 16));
+  else {
+    const __m256i pairs = load_32_bytes(weights + 64 * (c / 2) + 32 * half);
+    return _mm256_castsi256_ps(odd ? _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000))) : _mm256_slli_epi32(pairs, 16));
+  }
 }
 
 template <class T, int Tokens, int Tiles>
 void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std::int64_t x_stride, Out out) noexcept {
   static_assert(Tiles == 1);
   __m256 acc[Tokens][2] = {};
-  for (std::int64_t c = 0; c < cols; ++c, weights += 16 * sizeof(T)) {
-    const __m256 low = load_8<T>(weights), high = load_8<T>(weights + 8 * sizeof(T));
+  const auto add_column = [&](std::int64_t c, bool odd) __attribute__((always_inline)) {
+    const __m256 low = load_8<T>(weights, c, odd, 0), high = load_8<T>(weights, c, odd, 1);
 #pragma GCC unroll 4
     for (int t = 0; t < Tokens; ++t) {
       const __m256 value = _mm256_set1_ps(x[t * x_stride + c]);
       acc[t][0] = _mm256_fmadd_ps(low, value, acc[t][0]);
       acc[t][1] = _mm256_fmadd_ps(high, value, acc[t][1]);
     }
+  };
+  std::int64_t c = 0;
+  for (; c + 2 <= cols; c += 2) {
+    add_column(c, false);
+    add_column(c + 1, true);
   }
+  if (c < cols) add_column(c, false);
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
 }

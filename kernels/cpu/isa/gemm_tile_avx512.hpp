@@ -108,28 +108,42 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
 }
 
 template <class T>
-inline __m512 load_16(const std::byte* in) noexcept {
-  if constexpr (std::is_same_v<T, float>)
-    return _mm512_loadu_ps(in);
-  else if constexpr (std::is_same_v<T, Half>)
-    return load_16_halves(in);
-  else
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in))), 16));
+constexpr int columns_together = std::is_same_v<T, BFloat16> ? 2 : 1;
+
+// The next columns of 16 rows.
+template <class T>
+inline void load_columns(const std::byte* in, __m512 (&columns)[columns_together<T>]) noexcept {
+  if constexpr (std::is_same_v<T, float>) {
+    columns[0] = _mm512_loadu_ps(in);
+  } else if constexpr (std::is_same_v<T, Half>) {
+    columns[0] = load_16_halves(in);
+  } else {
+    const __m512i pairs = _mm512_loadu_si512(in);
+    columns[0] = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    columns[1] = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+  }
 }
 
 template <class T, int Tokens, int Tiles>
 void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std::int64_t x_stride, Out out) noexcept {
-  const std::int64_t tile_bytes = 16 * cols * static_cast<std::int64_t>(sizeof(T));
+  constexpr int together = columns_together<T>;
+  constexpr std::int64_t step_bytes = 16 * together * sizeof(T);
+  const std::int64_t tile_bytes = gemm_tile_bytes(together == 2 ? WeightFormat::bf16 : sizeof(T) == 2 ? WeightFormat::f16 : WeightFormat::f32, cols);
   __m512 acc[Tokens][Tiles] = {};
-  for (std::int64_t c = 0; c < cols; ++c) {
-    __m512 w[Tiles];
-    for (int i = 0; i < Tiles; ++i) w[i] = load_16<T>(weights + i * tile_bytes + 16 * c * static_cast<std::int64_t>(sizeof(T)));
+  const auto add_columns = [&](std::int64_t c, int count) __attribute__((always_inline)) {
+    __m512 w[Tiles][together];
+    for (int i = 0; i < Tiles; ++i) load_columns<T>(weights + i * tile_bytes + c / together * step_bytes, w[i]);
+#pragma GCC unroll 2
+    for (int k = 0; k < count; ++k)
 #pragma GCC unroll 16
-    for (int t = 0; t < Tokens; ++t) {
-      const __m512 value = _mm512_set1_ps(x[t * x_stride + c]);
-      for (int i = 0; i < Tiles; ++i) acc[t][i] = _mm512_fmadd_ps(w[i], value, acc[t][i]);
-    }
-  }
+      for (int t = 0; t < Tokens; ++t) {
+        const __m512 value = _mm512_set1_ps(x[t * x_stride + c + k]);
+        for (int i = 0; i < Tiles; ++i) acc[t][i] = _mm512_fmadd_ps(w[i][k], value, acc[t][i]);
+      }
+  };
+  std::int64_t c = 0;
+  for (; c + together <= cols; c += together) add_columns(c, together);
+  if (c < cols) add_columns(c, 1);
 #pragma GCC unroll 16
   for (int t = 0; t < Tokens; ++t)
     for (int i = 0; i < Tiles; ++i) out.store(t, i, acc[t][i]);

@@ -10,7 +10,7 @@
 
 namespace lmkit::kernels {
 
-// avx2: AVX2 FMA F16C; avx512: F BW DQ VL VNNI; amx: avx512, and AMX-TILE and AMX-INT8 in gemm
+// avx2: AVX2 FMA F16C; avx512: F BW DQ VL VNNI; amx: avx512, and AMX-TILE, -INT8 and -BF16 in gemm
 enum class CpuIsa : std::uint8_t { baseline, avx2, avx512, amx };
 inline constexpr CpuIsa cpu_isas[] = {CpuIsa::baseline, CpuIsa::avx2, CpuIsa::avx512, CpuIsa::amx};
 
