@@ -25,7 +25,7 @@ struct Composed {
   std::string parallel, kv, allocator;  // "tp-threads(2)", "kv-int4", "mem-ratio(0.80)"
   bool on_gpu = false;
 
-  std::string device;  // "the CPU with avx512", "NVIDIA H200 in bf16"
+  std::string device = {};  // "the CPU with avx512", "NVIDIA H200 in bf16"
 
   std::string description() const { return parallel + " | " + kv + " | " + allocator; }
 };
