@@ -82,17 +82,19 @@ struct Bench {
     return rig;
   }
 
-  void append(KvRig& rig, DeviceArray<std::uint16_t>& q, DeviceArray<std::uint16_t>& kv, int tokens, const KvPages& pages) {
+  // angles: null for none
+  void append(KvRig& rig, DeviceArray<std::uint16_t>& q, DeviceArray<std::uint16_t>& kv, int tokens, const KvPages& pages, const float* angles = nullptr) {
     const RigShape& s = rig.shape;
     const KvAppend args{sizeof(KvAppend), tokens, q.data(), kv.data(), kv.data() + kv.size() / 2, s.query_heads * s.head_dim,
-                        s.kv_heads * s.head_dim, LMKIT_ROPE_NONE, s.head_dim, nullptr, pages, rig.workspace.data()};
+                        s.kv_heads * s.head_dim, angles ? LMKIT_ROPE_HALVES : LMKIT_ROPE_NONE, s.head_dim, angles, pages, rig.workspace.data()};
     if (rig.kv.append(args, on) != Status::ok) check(cudaGetLastError());
   }
 
-  void attend(KvRig& rig, const DeviceArray<std::uint16_t>& q, const DeviceArray<std::uint16_t>& out, int most) {
+  void attend(KvRig& rig, const DeviceArray<std::uint16_t>& q, const DeviceArray<std::uint16_t>& out, int most) { attend(rig, q, out, most, rig.pages()); }
+  void attend(KvRig& rig, const DeviceArray<std::uint16_t>& q, const DeviceArray<std::uint16_t>& out, int most, const KvPages& pages) {
     const RigShape& s = rig.shape;
     const KvAttend args{sizeof(KvAttend), rig.tokens, q.data(), out.data(), s.query_heads * s.head_dim, s.query_heads * s.head_dim,
-                        1.f / std::sqrt(static_cast<float>(s.head_dim)), 0.f, 0, most, *std::ranges::max_element(rig.lengths), rig.pages(),
+                        1.f / std::sqrt(static_cast<float>(s.head_dim)), 0.f, 0, most, *std::ranges::max_element(rig.lengths), pages,
                         rig.workspace.data()};
     if (rig.kv.attend(args, on) != Status::ok) check(cudaGetLastError());
   }
@@ -190,6 +192,36 @@ struct Bench {
     add({name, codec.name, us, bytes, bytes / us * 1e-3, bytes / us * 1e-3 / read_gbs, NAN, "GB/s"});
   }
 
+  // append and attend of one new token a sequence, one layer after another, as in a step of a model.
+  void step(const std::string& name, const Codec& codec, RigShape shape, const std::vector<int>& lengths) {
+    shape.centred = codec.centred;
+    if (!wanted("step " + name + " " + codec.name)) return;
+    const int sequences = static_cast<int>(lengths.size()), count = sequences > 1 ? 8 : 32;
+    std::vector<std::unique_ptr<KvRig>> layers;
+    for (int n = 0; n < count; ++n) layers.push_back(filled(codec, shape, lengths, sequences, 1));
+    KvRig& first = *layers[0];
+    first.lengths = lengths;
+    for (int& length : first.lengths) --length;
+    first.begin_step(std::vector<int>(sequences, 1));
+    DeviceArray<std::uint16_t> q(std::size_t(sequences) * shape.query_heads * shape.head_dim), kv(2 * std::size_t(sequences) * shape.kv_heads * shape.head_dim),
+        out(q.size());
+    fill(q, 2.f, 5);
+    fill(kv, 1.f, 6);
+    std::vector<float> angles(std::size_t(*std::ranges::max_element(lengths)) * shape.head_dim);
+    for (std::size_t n = 0; n < angles.size(); ++n) angles[n] = n % 2 ? std::sin(0.1f * n) : std::cos(0.1f * (n + 1));
+    const DeviceArray<float> table(angles);
+    const double us = timer.median(32, [&](int n) {
+      KvPages pages = first.pages();
+      pages.base = layers[n % count]->pool.data();
+      append(first, q, kv, sequences, pages, table.data());
+      attend(first, q, out, 1, pages);
+    });
+    std::int64_t tokens = 0;
+    for (int length : lengths) tokens += length;
+    const double bytes = double(layers[0]->kv.block_bytes()) / shape.block_tokens * tokens;
+    add({"step " + name, codec.name, us, bytes, bytes / us * 1e-3, bytes / us * 1e-3 / read_gbs, NAN, "GB/s"});
+  }
+
   void add(const Row& row) {
     rows.push_back(row);
     std::printf("%-28s %-14s %10.1f us %9.1f %-8s %6.3f  error %.1e\n", row.name.c_str(), row.codec.c_str(), row.us, row.rate, row.unit, row.fraction,
@@ -241,6 +273,8 @@ void run(int argc, char** argv) {
     bench.decode("1x1K", codec, gqa, {1024});
     bench.decode("16x2K", codec, gqa, std::vector<int>(16, 2048));
     bench.decode("MHA 128x4K", codec, mha, std::vector<int>(128, 4096));
+    bench.step("1x1K", codec, gqa, {1024});
+    bench.step("16x2K", codec, gqa, std::vector<int>(16, 2048));
     bench.append_row(codec, gqa, 128, 1);
     bench.append_row(codec, gqa, 1, 1);
     bench.append_row(codec, gqa, 1, 4096);

@@ -69,6 +69,46 @@ TEST_CASE("Decode attention of a ragged batch agrees with float64, for every cod
   }
 }
 
+TEST_CASE("Many short sequences, of which a warp takes several, agree with float64") {
+  NEEDS_DEVICE();
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  std::vector<int> lengths(900);
+  for (int& length : lengths) length = std::uniform_int_distribution(1, 70)(random);
+  const auto cases = all_cases();
+  for (const std::size_t index : {1, 15, 19, 23})
+    for (const bool hadamard : {false, true}) {
+      Run run(cases[index], {.query_heads = 16, .kv_heads = 4, .hadamard = hadamard}, plus(lengths, 1), 40000, seed);
+      run.append(lengths);
+      run.append(std::vector<int>(lengths.size(), 1));
+      run.attend();
+      run.check_judged();
+    }
+}
+
+TEST_CASE("Attending again gives the same bits") {
+  NEEDS_DEVICE();
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const auto cases = all_cases();
+  for (const std::vector<int>& lengths : std::vector<std::vector<int>>{{1023}, {1900, 30, 611, 64}})
+    for (const std::size_t index : {15, 16, 19, 23}) {
+      Run run(cases[index], {}, plus(lengths, 1), 3000, seed);
+      run.append(lengths);
+      run.append(std::vector<int>(lengths.size(), 1));
+      run.attend();
+      run.check_judged();
+      const auto first = run.out_device.download();
+      for (int n = 0; n < 50; ++n) {
+        run.attend();
+        if (n % 10 != 9) continue;
+        run.stream.wait();
+        CHECK(run.out_device.download() == first);
+      }
+    }
+}
+
 TEST_CASE("Every group size, also where a rank's cut falls inside a group") {
   NEEDS_DEVICE();
   const std::uint64_t seed = fresh_seed();

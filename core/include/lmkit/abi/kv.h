@@ -48,7 +48,7 @@ typedef struct lmkit_kv_limits {
   int32_t workers;       /* threads of a CPU stream; 0 on CUDA */
 } lmkit_kv_limits;
 
-/* Pages of one layer and the sequences of the step. Arrays are on the shape's device. */
+/* Pages of one layer and the sequences of the step. Arrays are on the shape's device, written before the step's first launch. */
 typedef struct lmkit_kv_pages {
   uint32_t struct_size;
   int32_t sequences;

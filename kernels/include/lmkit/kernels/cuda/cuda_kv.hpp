@@ -11,8 +11,9 @@
 // Promise: results do not depend on timing, and a replayed graph gives the bits of an eager run. Pages do not depend on how a
 // prompt is cut into chunks, nor on the batch. Slots that hold no token may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
 //
-// On sm_90 attend's first blocks start before the launch right before it (append, as a rule) is done, and read the step's
-// arrays, not queries or pages: query_starts, kv_lengths and block_tables must have been written by an earlier one.
+// On sm_90 append and attend start while launches before them end, and read the step's arrays (query_starts, kv_lengths,
+// block_tables, token_sequence) and the rope table before they wait. These must have been written before the step's first launch,
+// by a copy or by a kernel of an earlier step.
 #pragma once
 
 #include <lmkit/base/error.hpp>
@@ -34,7 +35,7 @@ struct DecodeWorkspace {
   std::int32_t query_tiles;  // items of one key/value head
   std::int32_t columns;      // queries of an item
   std::int64_t slots_at;     // bytes
-  bool overlap;              // the merge may start while decode ends
+  bool overlap;              // a launch may start while the one before ends
   std::int32_t warpgroups;   // blocks of kv_prefill_wgmma.cuh's grid, a multiprocessor each; 0: prefill runs on kv_prefill.cuh
 };
 
@@ -46,7 +47,7 @@ struct KvKernels {
   int mean_bytes;  // of a head's part of a block where keys are centred; 0: they cannot be
   // Decode's warps on the current device for groups of this size, and how many queries an item has. [load-time]
   int (*prepare)(int group_size, DecodeWorkspace& decode) noexcept;
-  int (*append)(const KvView& view, const KvAppend& args, void* stream) noexcept;
+  int (*append)(const KvView& view, const DecodeWorkspace& decode, const KvAppend& args, void* stream) noexcept;
   int (*attend)(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept;
   int (*copy)(const KvCopy& args, std::int64_t bytes, void* stream) noexcept;
   const char* (*describe)(int error) noexcept;
@@ -73,7 +74,7 @@ class CudaKv {
 
   Status append(const KvAppend& args, Stream stream) noexcept {
     if (args.tokens == 0) return Status::ok;
-    return outcome(kernels_->append(view(args.pages), args, stream.handle), stream);
+    return outcome(kernels_->append(view(args.pages), decode_, args, stream.handle), stream);
   }
 
   Status attend(const KvAttend& args, Stream stream) noexcept {

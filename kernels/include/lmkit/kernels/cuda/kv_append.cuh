@@ -60,13 +60,17 @@ __device__ __forceinline__ void rope_warp(float* x, const float2* angles, int ro
   }
 }
 
-// Loads a head and turns it: x as it is stored, before it is centred.
+__device__ __forceinline__ const float2* angles_of(const AppendParams& p, int position) {
+  return p.rope_table + static_cast<std::int64_t>(position) * (p.rotary_dim / 2);
+}
+
+// Loads a head and turns it: x as it is stored, before it is centred. angles: of the position; null: it is not rotated
 template <int head_dim>
-__device__ __forceinline__ void load_turned(const AppendParams& p, const std::uint16_t* source, bool rotates, int position, float* x, int lane) {
+__device__ __forceinline__ void load_turned(const AppendParams& p, const std::uint16_t* source, const float2* angles, float* x, int lane) {
   load_row(source, x, head_dim, p.view.is_bf16, lane);
   __syncwarp();
-  if (rotates && p.rope_pairs != LMKIT_ROPE_NONE) {
-    rope_warp(x, p.rope_table + static_cast<std::int64_t>(position) * (p.rotary_dim / 2), p.rotary_dim, p.rope_pairs, lane);
+  if (angles && p.rope_pairs != LMKIT_ROPE_NONE) {
+    rope_warp(x, angles, p.rotary_dim, p.rope_pairs, lane);
     __syncwarp();
   }
   if (p.view.hadamard) hadamard_warp<head_dim>(x, lane);
@@ -169,28 +173,49 @@ struct KeyMeans {
   }
 };
 
+// Where a token of a head lies.
+struct TokenPlace {
+  std::byte* tile;
+  int token;  // of the tile's
+};
+template <class Tile>
+__device__ __forceinline__ TokenPlace place_of(const KvView& view, int sequence, int head, int position) {
+  const int index = position / view.block_tokens, slot = position - index * view.block_tokens;
+  return {view.tile(view.block(sequence, index), head, slot / tile_tokens, Tile::bytes), slot % tile_tokens};
+}
+
 // Grid: (tokens, rows / append_rows). Six blocks a multiprocessor: a step of 128 sequences of 48 rows is one wave of an H200.
 template <class Codec, int head_dim>
 __global__ void __launch_bounds__(append_rows* warp_size, 6) append_kernel(const AppendParams p) {
   using Tile = KvTile<Codec, head_dim>;
   __shared__ __align__(16) float rows[append_rows][head_dim];
   __shared__ typename Codec::Packed codes[append_rows][Tile::plain ? 1 : Tile::groups];
+  __shared__ float2 near_angles[head_dim / 2];
   const KvView& view = p.view;
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   const int row = blockIdx.y * append_rows + warp;
   const int first_k = view.query_heads, first_v = first_k + view.kv_heads;
-  start_dependents();  // decode may look at the step's arrays meanwhile
-  if (row >= first_v + view.kv_heads) return;
 
+  start_dependents();
+  // While the launch before ends: the step's arrays, and the angles of the token's position.
   int token = blockIdx.x, end = token + 1;
   const int sequence = view.token_sequence[token];
+  int position = position_of(view, token, sequence);
+  const int part = row >= first_v, head = row - (part ? first_v : first_k);
+  TokenPlace place{};
+  if (row >= first_k) place = place_of<Tile>(view, sequence, head, position);
+  if (p.rope_pairs != LMKIT_ROPE_NONE)
+    for (int i = threadIdx.x; i < p.rotary_dim / 2; i += blockDim.x) near_angles[i] = angles_of(p, position)[i];
+  __syncthreads();
+  wait_for_prerequisites();
+  if (row >= first_v + view.kv_heads) return;
+
   float* x = rows[warp];
   if (row < first_k) {
     std::uint16_t* q = p.q + token * p.q_stride + row * head_dim;
-    load_turned<head_dim>(p, q, true, position_of(view, token, sequence), x, lane);
+    load_turned<head_dim>(p, q, near_angles, x, lane);
     return store_row(x, q, head_dim, view.is_bf16, lane);
   }
-  const int part = row >= first_v, head = row - (part ? first_v : first_k);
   const std::uint16_t* source = (part ? p.v : p.k) + head * head_dim;
   bool joins = false;  // keys join their mean here
   if constexpr (Tile::may_centre) {
@@ -201,21 +226,23 @@ __global__ void __launch_bounds__(append_rows* warp_size, 6) append_kernel(const
       end = view.query_starts[sequence + 1];
     }
   }
+  const float2* angles = part == 0 ? near_angles : nullptr;
 #pragma unroll 1
-  for (; token < end; ++token) {
-    const int position = position_of(view, token, sequence), slot = position % view.block_tokens;
+  for (;;) {
     const std::uint16_t* given = source + token * p.kv_stride;
     if (Tile::may_centre && view.centred && part == 0) {
       const KeyMeans<head_dim> means(view, sequence, head, position, joins, lane);
-      load_turned<head_dim>(p, given, true, position, x, lane);
+      load_turned<head_dim>(p, given, angles, x, lane);
       means.centre(x, lane);
     } else {
-      load_turned<head_dim>(p, given, part == 0, position, x, lane);
+      load_turned<head_dim>(p, given, angles, x, lane);
     }
     if constexpr (!Tile::plain) encode_row<Codec, head_dim>(x, codes[warp], lane);
-    std::byte* tile = view.tile(view.block(sequence, position / view.block_tokens), head, slot / tile_tokens, Tile::bytes);
-    write_row<Codec, head_dim>(tile, part, slot % tile_tokens, x, codes[warp], view.is_bf16, lane);
+    write_row<Codec, head_dim>(place.tile, part, place.token, x, codes[warp], view.is_bf16, lane);
+    if (++token == end) return;
     __syncwarp();
+    place = place_of<Tile>(view, sequence, head, ++position);
+    angles = angles_of(p, position);  // only keys come in chunks here
   }
 }
 
@@ -251,7 +278,7 @@ __global__ void __launch_bounds__(mean_rows* warp_size) mean_kernel(const Append
       for (int base = 0; base < count; base += room) {
         const int now = min(room, count - base);
         for (int n = warp; n < now; n += mean_rows)
-          load_turned<head_dim>(p, p.k + (first + base + n) * p.kv_stride + head * head_dim, true, position + base + n, keys[n], lane);
+          load_turned<head_dim>(p, p.k + (first + base + n) * p.kv_stride + head * head_dim, angles_of(p, position + base + n), keys[n], lane);
         __syncthreads();
         if (thread < head_dim)
 #pragma unroll 4

@@ -110,7 +110,7 @@ struct KvLaunches {
     return 0;
   }
 
-  static int append(const KvView& view, const KvAppend& args, void* stream) noexcept {
+  static int append(const KvView& view, const DecodeWorkspace& decode, const KvAppend& args, void* stream) noexcept {
     AppendParams p{};
     p.view = view;
     p.q = static_cast<std::uint16_t*>(args.q);
@@ -130,8 +130,7 @@ struct KvLaunches {
     }
     const int rows = view.query_heads + 2 * view.kv_heads;
     const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
-    append_kernel<Codec, head_dim><<<grid, append_rows * warp_size, 0, on>>>(p);
-    return cudaGetLastError();
+    return launch(append_kernel<Codec, head_dim>, grid, append_rows * warp_size, 0, on, decode.overlap, p);
   }
 
   // overlap: may start before the launch before it ends, which the kernel then waits for.
