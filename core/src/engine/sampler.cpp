@@ -66,7 +66,7 @@ Choice Sampler::choose(std::span<float> logits, const SamplingParams& params, co
     for (const Candidate& c : kept_) choice.top.push_back({c.token, c.logit - normalizer});
   }
   adjust(logits, params, state);
-  if (params.temperature == 0) {
+  if (std::isinf(1 / params.temperature)) {  // 0, or too small to divide by
     const float largest = largest_of(logits);
     choice.token = std::isfinite(largest) ? first_with(logits, largest) : -1;
   } else {

@@ -200,6 +200,12 @@ TEST_CASE("greedy takes the most likely token, the first of equals") {
   REQUIRE(choice.top[1].token == 3);
 }
 
+TEST_CASE("a temperature too small to divide by is greedy") {
+  std::vector<float> logits = {0, 3, -1, 2.9f, 2};
+  for (const SamplingParams& params : {SamplingParams{.temperature = 1e-40f}, {.temperature = 1e-45f, .top_k = 2}, {.temperature = 1e-39f, .top_p = 0.9f}})
+    REQUIRE(Sampler().choose(logits, params, SamplerState(params, {}), 0, -1).token == 1);
+}
+
 TEST_CASE("penalties change exactly the tokens that were seen") {
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);
