@@ -24,11 +24,10 @@ __device__ __forceinline__ Eight load8(const std::uint16_t* p, bool is_bf16) {
   return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
 }
 
-__device__ __forceinline__ uint4 pack8(const Eight& x, bool is_bf16) {
-  return make_uint4(store2(x.at[0], x.at[1], is_bf16), store2(x.at[2], x.at[3], is_bf16), store2(x.at[4], x.at[5], is_bf16),
-                    store2(x.at[6], x.at[7], is_bf16));
+__device__ __forceinline__ void store8(const Eight& x, std::uint16_t* p, bool is_bf16) {
+  *reinterpret_cast<uint4*>(p) = make_uint4(store2(x.at[0], x.at[1], is_bf16), store2(x.at[2], x.at[3], is_bf16),
+                                            store2(x.at[4], x.at[5], is_bf16), store2(x.at[6], x.at[7], is_bf16));
 }
-__device__ __forceinline__ void store8(const Eight& x, std::uint16_t* p, bool is_bf16) { *reinterpret_cast<uint4*>(p) = pack8(x, is_bf16); }
 
 // The sum over a block of up to 1024 threads, in every thread.
 __device__ __forceinline__ float sum_over_block(float x) {

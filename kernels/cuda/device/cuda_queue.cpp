@@ -52,7 +52,9 @@ Status CudaQueue::wait(int point) noexcept { return outcome(cudaEventSynchronize
 
 double CudaQueue::seconds_between(int first, int second) noexcept {
   float milliseconds = 0;
-  return cudaEventElapsedTime(&milliseconds, events_[first], events_[second]) == cudaSuccess ? 1e-3 * milliseconds : 0.0;
+  if (cudaEventElapsedTime(&milliseconds, events_[first], events_[second]) == cudaSuccess) return 1e-3 * milliseconds;
+  cudaGetLastError();  // a step that failed may have left a point out
+  return 0;
 }
 
 std::int64_t CudaQueue::sample_workspace_bytes(std::int64_t rows, std::int64_t vocabulary) const noexcept {
