@@ -16,7 +16,7 @@ class FewGemm {
 
   FewGemm();  // throws Error(device)
 
-  // Whether the way exists here, suits the shape, has shared memory enough, and leaves no worker without columns.
+  // Whether the way exists here, has shared memory enough, and leaves no worker without columns.
   bool can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;
 
   // can_run. W must have been written before the launch before: that may still run while the first rows are read.

@@ -49,13 +49,6 @@ std::vector<float> product(const GemmKernels& kernels, const PackedMatrix& matri
   return y;
 }
 
-struct Packed {
-  GuardedBytes storage;
-  PackedMatrix matrix;
-  Packed(const MatrixView& view, Stream stream)
-      : storage(PackedMatrix::bytes(view.format, view.rows, view.cols)), matrix(view, storage.data(), stream) {}
-};
-
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }

@@ -45,13 +45,6 @@ std::vector<Activation> as_multiplied(const float* x, std::int64_t cols, WeightF
   return out;
 }
 
-struct Packed {
-  GuardedBytes storage;
-  PackedMatrix matrix;
-  Packed(const MatrixView& view, Stream stream)
-      : storage(PackedMatrix::bytes(view.format, view.rows, view.cols)), matrix(view, storage.data(), stream) {}
-};
-
 std::vector<float> multiply(std::span<const PackedMatrix> parts, const std::vector<float>& x, std::int64_t tokens, Stream stream) {
   std::int64_t rows = 0;
   for (const PackedMatrix& part : parts) rows += part.rows();

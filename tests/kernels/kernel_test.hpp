@@ -8,6 +8,7 @@
 #include <lmkit/base/task_pool.hpp>
 #include <lmkit/base/tensor_view.hpp>
 #include <lmkit/kernels/cpu_isa.hpp>
+#include <lmkit/kernels/gemm.hpp>
 
 #include <cmath>
 #include <cstring>
@@ -121,6 +122,14 @@ class GuardedBytes {
   static constexpr std::size_t guard = 256;
   std::int64_t size_;
   std::vector<std::byte> storage_;
+};
+
+// A matrix as gemm reads it.
+struct Packed {
+  GuardedBytes storage;
+  PackedMatrix matrix;
+  Packed(const MatrixView& view, Stream stream)
+      : storage(PackedMatrix::bytes(view.format, view.rows, view.cols)), matrix(view, storage.data(), stream) {}
 };
 
 inline std::vector<float> poisoned(std::int64_t count) {

@@ -31,13 +31,13 @@ enum class LinearEnd : std::uint8_t {
 struct LinearArgs {
   const void* x = nullptr;  // (tokens, cols)
   std::int64_t tokens = 0;
-  void* y = nullptr;         // (tokens, rows)
-  Dtype out = Dtype::f32;    // of y; the device's dtype unless stored
+  void* y = nullptr;        // (tokens, rows), with a gate (tokens, rows / 2)
+  Dtype out = Dtype::f32;   // of y; the device's dtype unless stored
   LinearEnd end = LinearEnd::store;
-  const void* norm = nullptr;  // (cols): x is normalised by row first, as rms_norm does; null: taken as it is
-  float eps = 0;               // of the norm
-  void* x_scratch = nullptr;   // (tokens, cols), for a norm; may be x
-  void* y_scratch = nullptr;   // (tokens, rows), unless stored
+  const void* norm = nullptr;      // (cols): x is normalised by row first, as rms_norm does; null: taken as it is
+  float eps = 0;                   // of the norm
+  void* x_scratch = nullptr;       // (tokens, cols), for a norm; may be x
+  void* y_scratch = nullptr;       // (tokens, rows), unless stored
   std::byte* workspace = nullptr;  // Device::linear_workspace_bytes, 256-byte aligned
 };
 
