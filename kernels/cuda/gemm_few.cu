@@ -83,7 +83,7 @@ FewGemm::FewGemm() {
       }
   clusters_[0] = multiprocessors;
   overlaps_ = attributes.ptxVersion >= 90;  // what was compiled for less can wait neither for a launch nor for a cluster
-  for (int way = 1; overlaps_ && way < ways; ++way) {
+  for (int way = 1; overlaps_ && way < warp_ways; ++way) {
     const Launch launch(multiprocessors >> way << way, 1 << way, shared_, false, nullptr);
     require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 1, 4), &launch.config));
   }
@@ -96,12 +96,14 @@ int FewGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) con
 }
 
 bool FewGemm::can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
-  if (way < 0 || way >= ways || clusters_[way] == 0 || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
+  if (way >= warp_ways) return warpgroups_.can_run(way - warp_ways, shape, tokens);
+  if (way < 0 || clusters_[way] == 0 || tokens < 1 || tokens > few::most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
   if (way > 0 && few::chunks_of(static_cast<int>(shape.cols)) < few::workers << way) return false;
   return stages_of(way, shape, tokens) > 0;
 }
 
 Status FewGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
+  if (way >= warp_ways) return warpgroups_.run(way - warp_ways, shape, args, stream);
   const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = static_cast<int>(args.tokens);
   const int token_tiles = token_tiles_of(args.tokens), splits = 1 << way, stages = stages_of(way, shape, args.tokens);
   // no more clusters than it takes for the longest to have as few tiles

@@ -17,7 +17,8 @@
 // A gate takes 8 rows of each half of W as a tile.
 #pragma once
 
-#include <lmkit/kernels/cuda/prim.cuh>
+#include "cluster.cuh"
+
 #include <lmkit/kernels/linear.hpp>
 
 #include <cstddef>
@@ -39,6 +40,7 @@ struct FewParams {
 
 namespace few {
 
+inline constexpr int most_tokens = 32;
 inline constexpr int workers = 8, adders = 4;  // warps
 inline constexpr int threads = (workers + adders) * warp_size;
 inline constexpr int tile_rows = 16, chunk_cols = 64;
@@ -65,50 +67,6 @@ __device__ __forceinline__ uint4 load16(std::uint32_t address) {
   uint4 x;
   asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(address) : "memory");
   return x;
-}
-
-// --- barriers in shared memory: a phase ends when `count` have arrived and the bytes they expect have come ---
-
-__device__ __forceinline__ void init_barrier(std::uint32_t barrier, int count) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-__device__ __forceinline__ void arrive(std::uint32_t barrier) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(barrier) : "memory");
-}
-// Returns when the phase of that parity has ended; at once for the odd one of a barrier that is new.
-__device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
-  std::uint32_t done = 0;
-  while (!done) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
-#else
-    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
-#endif
-  }
-}
-
-// --- the blocks of a cluster (sm_90) ---
-
-// All threads of the cluster; barriers that were set up before are known to all after.
-__device__ __forceinline__ void meet_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("fence.mbarrier_init.release.cluster; barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
-#endif
-}
-__device__ __forceinline__ void arrive_expecting(std::uint32_t barrier, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(barrier), "r"(bytes) : "memory");
-#endif
-}
-// To `address` of the shared memory of block `part`, whose barrier counts the bytes.
-__device__ __forceinline__ void send(std::uint32_t address, float x, std::uint32_t barrier, int part) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %3; mapa.shared::cluster.u32 bell, %2, %3; "
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %1, [bell]; }" ::"r"(address),
-      "r"(__float_as_uint(x)), "r"(barrier), "r"(part)
-      : "memory");
-#endif
 }
 
 // --- the parts of a block ---

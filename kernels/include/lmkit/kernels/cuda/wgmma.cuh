@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What sm_90a adds for attention: products of a warpgroup (four warps, the first's index a multiple of 4) whose operands lie
+// What sm_90a adds: products of a warpgroup (four warps, the first's index a multiple of 4) whose operands lie
 // in shared memory, barriers in shared memory that count arrivals, and registers that move between warpgroups. Only code
 // under __CUDA_ARCH_FEAT_SM90_ALL may call these (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
 //
@@ -68,6 +68,12 @@ __device__ __forceinline__ std::uint64_t core_matrix(std::uint32_t address, int 
   return std::uint64_t{address >> 4 & 0x3fff} | std::uint64_t(along >> 4) << 16 | std::uint64_t(across >> 4) << 32;
 }
 
+// Rows of 128 bytes one after another, their 16-byte pieces permuted as a tensor copy with a swizzle of 128 bytes leaves them;
+// 1024-byte aligned. 32 bytes further along the sum are 2 more in the descriptor.
+__device__ __forceinline__ std::uint64_t swizzled_matrix(std::uint32_t address) {
+  return std::uint64_t{address >> 4 & 0x3fff} | std::uint64_t{1} << 16 | std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
+}
+
 __device__ __forceinline__ void fence_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Waits until at most `pending` committed groups are under way.
@@ -88,6 +94,10 @@ struct Product;
 
 // clang-format off
 #define LMKIT_NAMES_4 "%0,%1,%2,%3"
+#define LMKIT_NAMES_8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define LMKIT_NAMES_12 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11"
+#define LMKIT_NAMES_16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define LMKIT_NAMES_24 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
 #define LMKIT_NAMES_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15" ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define LMKIT_NAMES_40 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15" ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31" ",%32,%33,%34,%35,%36,%37,%38,%39"
 #define LMKIT_NAMES_48 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15" ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31" ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
@@ -95,6 +105,10 @@ struct Product;
 #define LMKIT_4(c, n) "+f"(c[n]), "+f"(c[n + 1]), "+f"(c[n + 2]), "+f"(c[n + 3])
 #define LMKIT_16(c, n) LMKIT_4(c, n), LMKIT_4(c, n + 4), LMKIT_4(c, n + 8), LMKIT_4(c, n + 12)
 #define LMKIT_VALUES_4 LMKIT_4(c, 0)
+#define LMKIT_VALUES_8 LMKIT_4(c, 0), LMKIT_4(c, 4)
+#define LMKIT_VALUES_12 LMKIT_4(c, 0), LMKIT_4(c, 4), LMKIT_4(c, 8)
+#define LMKIT_VALUES_16 LMKIT_16(c, 0)
+#define LMKIT_VALUES_24 LMKIT_16(c, 0), LMKIT_4(c, 16), LMKIT_4(c, 20)
 #define LMKIT_VALUES_32 LMKIT_16(c, 0), LMKIT_16(c, 16)
 #define LMKIT_VALUES_40 LMKIT_16(c, 0), LMKIT_16(c, 16), LMKIT_4(c, 32), LMKIT_4(c, 36)
 #define LMKIT_VALUES_48 LMKIT_16(c, 0), LMKIT_16(c, 16), LMKIT_16(c, 32)
@@ -114,6 +128,14 @@ struct Product;
     }                                                                                                                         \
   };
 LMKIT_PRODUCT(8, 4, __half, "f16", "%4", "%5", "%6", "%7", "%8", "%9")
+LMKIT_PRODUCT(16, 8, __half, "f16", "%8", "%9", "%10", "%11", "%12", "%13")
+LMKIT_PRODUCT(16, 8, __nv_bfloat16, "bf16", "%8", "%9", "%10", "%11", "%12", "%13")
+LMKIT_PRODUCT(24, 12, __half, "f16", "%12", "%13", "%14", "%15", "%16", "%17")
+LMKIT_PRODUCT(24, 12, __nv_bfloat16, "bf16", "%12", "%13", "%14", "%15", "%16", "%17")
+LMKIT_PRODUCT(32, 16, __half, "f16", "%16", "%17", "%18", "%19", "%20", "%21")
+LMKIT_PRODUCT(32, 16, __nv_bfloat16, "bf16", "%16", "%17", "%18", "%19", "%20", "%21")
+LMKIT_PRODUCT(48, 24, __half, "f16", "%24", "%25", "%26", "%27", "%28", "%29")
+LMKIT_PRODUCT(48, 24, __nv_bfloat16, "bf16", "%24", "%25", "%26", "%27", "%28", "%29")
 LMKIT_PRODUCT(64, 32, __half, "f16", "%32", "%33", "%34", "%35", "%36", "%37")
 LMKIT_PRODUCT(64, 32, __nv_bfloat16, "bf16", "%32", "%33", "%34", "%35", "%36", "%37")
 LMKIT_PRODUCT(80, 40, __half, "f16", "%40", "%41", "%42", "%43", "%44", "%45")
@@ -125,6 +147,14 @@ LMKIT_PRODUCT(128, 64, __nv_bfloat16, "bf16", "%64", "%65", "%66", "%67", "%68",
 #undef LMKIT_PRODUCT
 #undef LMKIT_NAMES_4
 #undef LMKIT_VALUES_4
+#undef LMKIT_NAMES_24
+#undef LMKIT_VALUES_24
+#undef LMKIT_NAMES_16
+#undef LMKIT_VALUES_16
+#undef LMKIT_NAMES_12
+#undef LMKIT_VALUES_12
+#undef LMKIT_NAMES_8
+#undef LMKIT_VALUES_8
 #undef LMKIT_NAMES_32
 #undef LMKIT_VALUES_32
 #undef LMKIT_NAMES_40

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Barriers in shared memory that count arrivals and bytes, and the blocks of a cluster (sm_90), which write to each other's
+// shared memory.
+#pragma once
+
+#include <lmkit/kernels/cuda/prim.cuh>
+
+#include <cstdint>
+
+namespace lmkit::kernels::cuda {
+
+// --- barriers in shared memory: a phase ends when `count` have arrived and the bytes they expect have come ---
+
+__device__ __forceinline__ void init_barrier(std::uint32_t barrier, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+__device__ __forceinline__ void arrive(std::uint32_t barrier) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(barrier) : "memory");
+}
+// Returns when the phase of that parity has ended; at once for the odd one of a barrier that is new.
+__device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
+  std::uint32_t done = 0;
+  while (!done) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#else
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+#endif
+  }
+}
+
+// --- the blocks of a cluster (sm_90) ---
+
+// All threads of the cluster; barriers that were set up before are known to all after.
+__device__ __forceinline__ void meet_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.mbarrier_init.release.cluster; barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void arrive_expecting(std::uint32_t barrier, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(barrier), "r"(bytes) : "memory");
+#endif
+}
+// To `address` of the shared memory of block `part`, whose barrier counts the bytes.
+__device__ __forceinline__ void send(std::uint32_t address, float x, std::uint32_t barrier, int part) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %3; mapa.shared::cluster.u32 bell, %2, %3; "
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %1, [bell]; }" ::"r"(address),
+      "r"(__float_as_uint(x)), "r"(barrier), "r"(part)
+      : "memory");
+#endif
+}
+// Two neighbours, 8-byte aligned.
+__device__ __forceinline__ void send(std::uint32_t address, float2 x, std::uint32_t barrier, int part) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %4; mapa.shared::cluster.u32 bell, %3, %4; "
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [there], {%1, %2}, [bell]; }" ::"r"(address),
+      "r"(__float_as_uint(x.x)), "r"(__float_as_uint(x.y)), "r"(barrier), "r"(part)
+      : "memory");
+#endif
+}
+
+}  // namespace lmkit::kernels::cuda
