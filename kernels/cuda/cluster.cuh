@@ -53,14 +53,22 @@ __device__ __forceinline__ void send(std::uint32_t address, float x, std::uint32
       : "memory");
 #endif
 }
-// Two neighbours, 8-byte aligned.
-__device__ __forceinline__ void send(std::uint32_t address, float2 x, std::uint32_t barrier, int part) {
+// Four neighbours, 16-byte aligned.
+__device__ __forceinline__ void send(std::uint32_t address, float4 x, std::uint32_t barrier, int part) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %4; mapa.shared::cluster.u32 bell, %3, %4; "
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [there], {%1, %2}, [bell]; }" ::"r"(address),
-      "r"(__float_as_uint(x.x)), "r"(__float_as_uint(x.y)), "r"(barrier), "r"(part)
+      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %6; mapa.shared::cluster.u32 bell, %5, %6; "
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%1, %2, %3, %4}, [bell]; }" ::"r"(address),
+      "r"(__float_as_uint(x.x)), "r"(__float_as_uint(x.y)), "r"(__float_as_uint(x.z)), "r"(__float_as_uint(x.w)), "r"(barrier), "r"(part)
       : "memory");
+#endif
+}
+// At the barrier of block `part`.
+__device__ __forceinline__ void arrive_at(std::uint32_t barrier, int part) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(barrier),
+               "r"(part)
+               : "memory");
 #endif
 }
 

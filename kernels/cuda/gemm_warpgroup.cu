@@ -16,13 +16,10 @@ namespace wg = warpgroup_gemm;
 
 using Kernel = void (*)(WarpgroupParams);
 
-struct Way {
-  int splits, pieces;
-};
-constexpr Way all_ways[WarpgroupGemm::ways] = {{2, 1}, {4, 1}, {8, 1}, {16, 1}, {4, 4}, {8, 4}};
-
 constexpr int token_counts[] = {16, 24, 32, 48, 64};
-constexpr int fewest_stages = 3;
+constexpr int fewest_stages = 3, early_bytes = 48 << 10;
+
+constexpr int divide_up(int x, int y) { return (x + y - 1) / y; }
 
 int padded(std::int64_t tokens) { return *std::ranges::find_if(token_counts, [=](int count) { return count >= tokens; }); }
 
@@ -38,8 +35,11 @@ Kernel kernel_of(int tokens) {
 }
 
 template <class T>
-Kernel kernel_of(int tokens, int pieces) { return pieces == 1 ? kernel_of<T, 1>(tokens) : kernel_of<T, 4>(tokens); }
+Kernel kernel_of(int tokens, int pieces) {
+  return pieces == 1 ? kernel_of<T, 1>(tokens) : pieces == 2 ? kernel_of<T, 2>(tokens) : kernel_of<T, 3>(tokens);
+}
 
+// pieces: of a warpgroup
 Kernel kernel_of(Dtype dtype, int tokens, int pieces) {
   return dtype == Dtype::bf16 ? kernel_of<__nv_bfloat16>(tokens, pieces) : kernel_of<__half>(tokens, pieces);
 }
@@ -67,13 +67,15 @@ void require(cudaError_t error) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("preparing the kernels of warpgroups failed: ") + cudaGetErrorString(error));
 }
 
-// A matrix of 16-bit values, read in boxes of 64 columns that lie swizzled in shared memory.
-bool encode(void* function, CUtensorMap& map, const void* matrix, std::int64_t rows, std::int64_t cols, int box_rows) {
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)}, strides[] = {static_cast<cuuint64_t>(2 * cols)};
-  const cuuint32_t box[] = {wg::chunk_cols, static_cast<cuuint32_t>(box_rows)}, steps[] = {1, 1};
+// A matrix of 16-bit values, read in boxes whose rows of 128 bytes lie swizzled in shared memory. Dimensions from the last to the first; bytes
+// between neighbours in each but the last.
+template <int rank>
+bool encode(void* function, CUtensorMap& map, const void* matrix, const cuuint64_t (&sizes)[rank], const cuuint64_t (&strides)[rank - 1],
+            const cuuint32_t (&box)[rank]) {
+  constexpr cuuint32_t steps[] = {1, 1, 1, 1};
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
-             &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<void*>(matrix), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+             &map, CU_TENSOR_MAP_DATA_TYPE_UINT16, rank, const_cast<void*>(matrix), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -91,37 +93,37 @@ WarpgroupGemm::WarpgroupGemm() {
   shared_ -= static_cast<int>(attributes.sharedSizeBytes);
   for (const Dtype dtype : {Dtype::f16, Dtype::bf16})
     for (const int tokens : token_counts)
-      for (const int pieces : {1, 4}) {
+      for (int pieces = 1; pieces <= wg::most_pieces; ++pieces) {
         const auto* kernel = reinterpret_cast<const void*>(kernel_of(dtype, tokens, pieces));
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_));
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-        require(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
       }
   for (int way = 0; way < ways; ++way) {
-    const Launch launch(1, all_ways[way].splits, shared_, nullptr);
-    if (cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 64, all_ways[way].pieces), &launch.config) == cudaSuccess) continue;
-    clusters_[way] = 0;
-    cudaGetLastError();
+    const Launch launch(1, 1 << way, shared_, nullptr);
+    require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 64, 1), &launch.config));
   }
+}
+
+int WarpgroupGemm::eights_of(int way, const GemmShape& shape) const noexcept {
+  // as many tiles for each cluster as it takes, and no larger than that
+  const int eights = static_cast<int>(shape.rows / 8), turns = divide_up(eights, clusters_[way] * wg::most_eights), of_tile = divide_up(eights, clusters_[way] * turns);
+  return shape.end == LinearEnd::gate ? divide_up(of_tile, 2) * 2 : of_tile;
 }
 
 int WarpgroupGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
   for (int stages = wg::most_stages; stages >= fewest_stages; --stages)
-    if (wg::shared_bytes(static_cast<int>(shape.cols), padded(tokens), all_ways[way].pieces, all_ways[way].splits, stages) <= shared_) return stages;
+    if (wg::shared_bytes(eights_of(way, shape), padded(tokens), 1 << way, stages) <= shared_) return stages;
   return 0;
 }
 
 bool WarpgroupGemm::can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
   if (way < 0 || way >= ways || clusters_[way] == 0 || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
-  const int splits = all_ways[way].splits;
-  return padded(tokens) % splits == 0 && wg::chunks_of(static_cast<int>(shape.cols)) >= splits && stages_of(way, shape, tokens) > 0;
+  return wg::chunks_of(static_cast<int>(shape.cols)) >= 1 << way && stages_of(way, shape, tokens) > 0;
 }
 
 Status WarpgroupGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
-  const auto [splits, pieces] = all_ways[way];
-  const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = padded(args.tokens), stages = stages_of(way, shape, args.tokens);
-  // no more clusters than it takes for the longest to have as few tiles
-  const int tiles = wg::tiles_of(rows, shape.end, pieces), turns = (tiles + clusters_[way] - 1) / clusters_[way];
+  const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = padded(args.tokens), splits = 1 << way;
+  const int eights = eights_of(way, shape), stages = stages_of(way, shape, args.tokens), tiles = divide_up(rows / 8, eights);
   WarpgroupParams params{.weights = {},
                          .x = {},
                          .bias = static_cast<const std::uint16_t*>(args.bias),
@@ -129,15 +131,21 @@ Status WarpgroupGemm::run(int way, const GemmShape& shape, const GemmArgs& args,
                          .rows = rows,
                          .cols = cols,
                          .tokens = static_cast<int>(args.tokens),
+                         .eights = eights,
                          .splits = splits,
-                         .clusters = (tiles + turns - 1) / turns,
+                         .clusters = std::min(tiles, clusters_[way]),
                          .stages = stages,
+                         .early = std::clamp(early_bytes / (eights * wg::eight_bytes), 1, stages),
                          .end = shape.end,
                          .is_f32 = shape.out == Dtype::f32};
-  if (!encode(encode_, params.weights, args.weights, rows, cols, wg::box_rows) || !encode(encode_, params.x, args.x, args.tokens, cols, tokens))
+  const cuuint64_t row_bytes = 2 * shape.cols, width = shape.cols, halves = shape.end == LinearEnd::gate ? 2 : 1, all_eights = rows / 8;
+  if (!encode<4>(encode_, params.weights, args.weights, {width, 8, halves, all_eights / halves}, {row_bytes, rows / halves * row_bytes, 8 * row_bytes},
+                 {wg::chunk_cols, 8, static_cast<cuuint32_t>(halves), static_cast<cuuint32_t>(eights / halves)}) ||
+      !encode<2>(encode_, params.x, args.x, {width, static_cast<cuuint64_t>(args.tokens)}, {row_bytes}, {wg::chunk_cols, static_cast<cuuint32_t>(tokens)}))
     return refuse(stream, "a product whose matrices the driver cannot describe");
-  const Launch launch(params.clusters, splits, wg::shared_bytes(cols, tokens, pieces, splits, stages), cuda_stream(stream));
-  return cudaLaunchKernelEx(&launch.config, kernel_of(shape.dtype, tokens, pieces), params) == cudaSuccess ? Status::ok : launched(stream);
+  const Launch launch(params.clusters, splits, wg::shared_bytes(eights, tokens, splits, stages), cuda_stream(stream));
+  const Kernel kernel = kernel_of(shape.dtype, tokens, divide_up(wg::pieces_of(eights), wg::groups));
+  return cudaLaunchKernelEx(&launch.config, kernel, params) == cudaSuccess ? Status::ok : launched(stream);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -7,12 +7,12 @@
 
 namespace lmkit::kernels::cuda {
 
-// The kernels on the device that was current. A product has several ways, a number in [0, ways) each: into how many blocks of a cluster
-// a row's columns are split, and how large the tiles are.
+// The kernels on the device that was current. A product has several ways, a number in [0, ways) each: way n gives a row's columns to a
+// cluster of 2ⁿ blocks.
 class WarpgroupGemm {
  public:
   static constexpr std::int64_t most_tokens = 64;
-  static constexpr int ways = 6;
+  static constexpr int ways = 4;
 
   WarpgroupGemm();  // throws Error(device)
 
@@ -23,6 +23,7 @@ class WarpgroupGemm {
   Status run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept;
 
  private:
+  int eights_of(int way, const GemmShape& shape) const noexcept;  // rows of a tile, by 8
   int stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;  // that fit; 0: too few
 
   int shared_ = 0;           // bytes a block may have
