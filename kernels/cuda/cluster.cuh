@@ -32,6 +32,18 @@ __device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
 
 // --- the blocks of a cluster (sm_90) ---
 
+// In two steps for all threads of the cluster, of which some may leave without waiting: barriers that were set up before the first are
+// known to all after the second.
+__device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.mbarrier_init.release.cluster; barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
 // All threads of the cluster; barriers that were set up before are known to all after.
 __device__ __forceinline__ void meet_cluster() {
 #if __CUDA_ARCH__ >= 900
@@ -53,22 +65,26 @@ __device__ __forceinline__ void send(std::uint32_t address, float x, std::uint32
       : "memory");
 #endif
 }
-// Four neighbours, 16-byte aligned.
-__device__ __forceinline__ void send(std::uint32_t address, float4 x, std::uint32_t barrier, int part) {
+// What lies at `address` of this block's shared memory, in that of block `part`.
+__device__ __forceinline__ std::uint32_t address_in(std::uint32_t address, int part) {
+  std::uint32_t there = 0;
 #if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{ .reg .b32 there, bell; mapa.shared::cluster.u32 there, %0, %6; mapa.shared::cluster.u32 bell, %5, %6; "
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%1, %2, %3, %4}, [bell]; }" ::"r"(address),
-      "r"(__float_as_uint(x.x)), "r"(__float_as_uint(x.y)), "r"(__float_as_uint(x.z)), "r"(__float_as_uint(x.w)), "r"(barrier), "r"(part)
-      : "memory");
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(part));
+#endif
+  return there;
+}
+// Four neighbours to an address_in a block, 16-byte aligned, whose barrier at an address_in it counts the bytes.
+__device__ __forceinline__ void send(std::uint32_t there, float4 x, std::uint32_t bell) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(there), "r"(__float_as_uint(x.x)),
+               "r"(__float_as_uint(x.y)), "r"(__float_as_uint(x.z)), "r"(__float_as_uint(x.w)), "r"(bell)
+               : "memory");
 #endif
 }
-// At the barrier of block `part`.
-__device__ __forceinline__ void arrive_at(std::uint32_t barrier, int part) {
+// At the barrier at an address_in a block.
+__device__ __forceinline__ void arrive_at(std::uint32_t there) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(barrier),
-               "r"(part)
-               : "memory");
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory");
 #endif
 }
 

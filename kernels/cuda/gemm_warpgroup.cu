@@ -17,7 +17,7 @@ namespace wg = warpgroup_gemm;
 using Kernel = void (*)(WarpgroupParams);
 
 constexpr int token_counts[] = {16, 24, 32, 48, 64};
-constexpr int fewest_stages = 3, early_bytes = 48 << 10;
+constexpr int fewest_stages = 3, early_bytes = 96 << 10;
 
 constexpr int divide_up(int x, int y) { return (x + y - 1) / y; }
 
@@ -36,7 +36,7 @@ Kernel kernel_of(int tokens) {
 
 template <class T>
 Kernel kernel_of(int tokens, int pieces) {
-  return pieces == 1 ? kernel_of<T, 1>(tokens) : pieces == 2 ? kernel_of<T, 2>(tokens) : kernel_of<T, 3>(tokens);
+  return pieces == 1 ? kernel_of<T, 1>(tokens) : kernel_of<T, 2>(tokens);
 }
 
 // pieces: of a warpgroup
@@ -99,7 +99,7 @@ WarpgroupGemm::WarpgroupGemm() {
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
       }
   for (int way = 0; way < ways; ++way) {
-    const Launch launch(1, 1 << way, shared_, nullptr);
+    const Launch launch(1, way + 1, shared_, nullptr);
     require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 64, 1), &launch.config));
   }
 }
@@ -112,17 +112,17 @@ int WarpgroupGemm::eights_of(int way, const GemmShape& shape) const noexcept {
 
 int WarpgroupGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
   for (int stages = wg::most_stages; stages >= fewest_stages; --stages)
-    if (wg::shared_bytes(eights_of(way, shape), padded(tokens), 1 << way, stages) <= shared_) return stages;
+    if (wg::shared_bytes(eights_of(way, shape), padded(tokens), way + 1, stages) <= shared_) return stages;
   return 0;
 }
 
 bool WarpgroupGemm::can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
   if (way < 0 || way >= ways || clusters_[way] == 0 || tokens < 1 || tokens > most_tokens || shape.rows > 1 << 30 || shape.cols > 1 << 20) return false;
-  return wg::chunks_of(static_cast<int>(shape.cols)) >= 1 << way && stages_of(way, shape, tokens) > 0;
+  return wg::chunks_of(static_cast<int>(shape.cols)) >= way + 1 && stages_of(way, shape, tokens) > 0;
 }
 
 Status WarpgroupGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Stream stream) const noexcept {
-  const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = padded(args.tokens), splits = 1 << way;
+  const int rows = static_cast<int>(shape.rows), cols = static_cast<int>(shape.cols), tokens = padded(args.tokens), splits = way + 1;
   const int eights = eights_of(way, shape), stages = stages_of(way, shape, args.tokens), tiles = divide_up(rows / 8, eights);
   WarpgroupParams params{.weights = {},
                          .x = {},

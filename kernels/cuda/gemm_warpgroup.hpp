@@ -8,11 +8,11 @@
 namespace lmkit::kernels::cuda {
 
 // The kernels on the device that was current. A product has several ways, a number in [0, ways) each: way n gives a row's columns to a
-// cluster of 2ⁿ blocks.
+// cluster of n + 1 blocks.
 class WarpgroupGemm {
  public:
   static constexpr std::int64_t most_tokens = 64;
-  static constexpr int ways = 4;
+  static constexpr int ways = 2;
 
   WarpgroupGemm();  // throws Error(device)
 
