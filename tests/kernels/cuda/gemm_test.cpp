@@ -108,8 +108,9 @@ struct GemmRig {
   // y as it is before a product: what is added to, and nothing behind it
   void reset_y(std::int64_t tokens) {
     y_device.fill(0xff);
-    if (product.shape.end == LinearEnd::add)
-      check(cudaMemcpy(y_device.data(), before.data(), tokens * product.shape.rows * 2, cudaMemcpyHostToDevice));
+    if (product.shape.end != LinearEnd::add) return;
+    check(cudaMemcpy(y_device.data(), before.data(), tokens * product.shape.rows * 2, cudaMemcpyHostToDevice));
+    check(cudaStreamSynchronize(nullptr));  // the copy may go on when cudaMemcpy has returned
   }
 
   std::vector<std::byte> run(Gemm& gemm, std::int64_t tokens) {
