@@ -18,6 +18,9 @@ class FewGemm {
 
   FewGemm();  // throws Error(device)
 
+  // Up to which a layer's products beat cuBLASLt's on an H200; 16 without warpgroups.
+  std::int64_t usual_tokens() const noexcept { return warpgroups_.exists() ? most_tokens : 16; }
+
   // Whether the way exists here, has shared memory enough, and leaves no worker without columns.
   bool can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;
 

@@ -16,6 +16,8 @@ class WarpgroupGemm {
 
   WarpgroupGemm();  // throws Error(device)
 
+  bool exists() const noexcept { return clusters_[0] > 0; }
+
   // Whether the way exists here, has shared memory enough, and leaves no block without columns.
   bool can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;
 

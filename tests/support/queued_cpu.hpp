@@ -140,6 +140,7 @@ class QueuedCpu final : public kernels::Device {
   LateQueue* queue() noexcept override { return &queue_; }
 
   std::int64_t room(std::int64_t limit) const override { return cpu_->room(limit); }
+  std::int64_t in_use() const noexcept override { return 0; }
   std::int64_t runtime_bytes() const noexcept override { return 0; }
   std::unique_ptr<Arena> allocate(std::int64_t bytes) override { return cpu_->allocate(bytes); }
   void put(void* to, const void* from, std::int64_t bytes) override { cpu_->put(to, from, bytes); }

@@ -16,10 +16,11 @@ namespace lmkit::cli {
 namespace {
 
 constexpr std::pair<const char*, std::int64_t RankLedger::*> rows[] = {
-    {"device runtime", &RankLedger::runtime},         {"weights, mapped", &RankLedger::weights_mapped},
-    {"weights, packed", &RankLedger::weights_packed}, {"activations", &RankLedger::activations},
-    {"workspace", &RankLedger::workspace},            {"logits", &RankLedger::logits},
-    {"communication", &RankLedger::communication},    {"KV pool", &RankLedger::kv_pool}};
+    {"in use already", &RankLedger::in_use},          {"device runtime", &RankLedger::runtime},
+    {"weights, mapped", &RankLedger::weights_mapped}, {"weights, packed", &RankLedger::weights_packed},
+    {"activations", &RankLedger::activations},        {"workspace", &RankLedger::workspace},
+    {"logits", &RankLedger::logits},                  {"communication", &RankLedger::communication},
+    {"KV pool", &RankLedger::kv_pool}};
 
 void print_ledger(const Ledger& ledger) {
   std::string out = fmt::format("{:<18}", "");

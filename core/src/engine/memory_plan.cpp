@@ -64,6 +64,7 @@ RankMemory lay_out(const ModelFile& model, const RankShape& shape, const StepLim
   const auto spent = [&] { return carver.used() - std::exchange(before, carver.used()); };
   const auto dense = [&, bytes = size_of(device.dtype())](std::int64_t count) { return carver.take<std::byte>(count * bytes).data(); };
 
+  ledger.in_use = device.in_use();
   ledger.runtime = device.runtime_bytes();
   WeightLoader loader(model, carver, device);
   memory.weights = load_weights_of(config)(config, shape, loader);
@@ -130,8 +131,8 @@ void check_room(const RankLedger& rank, std::int64_t memory) {
   const std::int64_t left = memory - rank.fixed();
   if (left >= rank.kv_block_bytes) return;
   throw Error(ErrorKind::memory,
-              fmt::format("the KV pool has 0 blocks: of {} the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.fixed()),
-                          mib(std::max<std::int64_t>(0, left))),
+              fmt::format("the KV pool has 0 blocks: of {} {} are in use, the weights and buffers take {}, which leaves {}", mib(memory), mib(rank.in_use),
+                          mib(rank.fixed() - rank.in_use), mib(std::max<std::int64_t>(0, left))),
               fmt::format("room for at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
               "a larger --device-memory-limit, a smaller --max-batch-size, or a KV plugin with fewer bits");
 }

@@ -22,6 +22,7 @@ struct EngineLimits {
 };
 
 struct RankLedger {
+  std::int64_t in_use = 0;          // of the device before anything is loaded: this process's context, other programs
   std::int64_t runtime = 0;         // the device's libraries, kernels and graphs; not allocated by the engine
   std::int64_t weights_mapped = 0;  // read where they lie in the file
   std::int64_t weights_packed = 0;  // copied in the kernels' order
@@ -33,16 +34,16 @@ struct RankLedger {
   std::int64_t kv_block_bytes = 0;  // one block, all layers
 
   std::int64_t fixed() const noexcept {
-    return runtime + weights_mapped + weights_packed + activations + workspace + logits + communication;
+    return in_use + runtime + weights_mapped + weights_packed + activations + workspace + logits + communication;
   }
-  std::int64_t arena() const noexcept { return fixed() - runtime - weights_mapped + kv_pool; }  // allocated by the engine
+  std::int64_t arena() const noexcept { return fixed() - in_use - runtime - weights_mapped + kv_pool; }  // allocated by the engine
   std::int64_t total() const noexcept { return fixed() + kv_pool; }
 };
 
 struct Ledger {
   lmkit_device device = LMKIT_CPU;
   std::vector<RankLedger> ranks;  // this process's
-  std::int64_t memory = 0;        // what one rank may use
+  std::int64_t memory = 0;        // what one rank may use, with what is in use already
   int block_tokens = 64;
   int blocks = 0;        // in each rank's pool
   int session_len = 0;   // tokens of one sequence

@@ -39,9 +39,10 @@ class Device {
 
   // --- memory [load-time]
 
-  // Bytes a memory plan may use; limit: the most the process may use on this device, 0: what is there.
+  // Bytes a memory plan may use, with those that were in use when the device was opened; limit: the most, 0: what is there.
   virtual std::int64_t room(std::int64_t limit) const = 0;
-  // Of these, what goes to the device's libraries, kernels and graphs.
+  virtual std::int64_t in_use() const noexcept = 0;
+  // Of a plan's bytes, what goes to the device's libraries, kernels and graphs.
   virtual std::int64_t runtime_bytes() const noexcept = 0;
   virtual std::unique_ptr<Arena> allocate(std::int64_t bytes) = 0;
   // Copies from host memory.
