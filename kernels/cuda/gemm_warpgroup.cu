@@ -17,7 +17,8 @@ namespace wg = warpgroup_gemm;
 using Kernel = void (*)(WarpgroupParams);
 
 constexpr int token_counts[] = {16, 24, 32, 48, 64};
-constexpr int fewest_stages = 4, early_bytes = 64 << 10;
+constexpr int fewest_stages = 4;       // a copier comes back after four chunks; in a shorter ring it could take a lap for the one before the last
+constexpr int early_bytes = 96 << 10;  // of W, brought before x
 
 constexpr int divide_up(int x, int y) { return (x + y - 1) / y; }
 
@@ -111,9 +112,8 @@ int WarpgroupGemm::eights_of(int way, const GemmShape& shape) const noexcept {
 }
 
 int WarpgroupGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
-  const int eights = eights_of(way, shape), step = wg::shares_chunks(eights) ? wg::groups : 1;  // so that a stage is always one group's
-  for (int stages = wg::most_stages; stages >= fewest_stages; stages -= step)
-    if (wg::shared_bytes(eights, padded(tokens), way + 1, stages) <= shared_) return stages;
+  for (int stages = wg::most_stages; stages >= fewest_stages; --stages)
+    if (wg::shared_bytes(eights_of(way, shape), padded(tokens), way + 1, stages) <= shared_) return stages;
   return 0;
 }
 

@@ -8,13 +8,12 @@
 // in turn, through a ring of stages that runs on from tile to tile.
 //
 // Budget of a multiprocessor at the read limit (20 bytes a clock), for 224 rows of a chunk and 64 tokens, 28 KB of W in 1430 clocks: products
-// 512 (a piece's four take 32 each); shared memory takes in 36 KB and gives out 64 KB, 800; L2 gives 36 KB. One thread brings a chunk
-// in 270 ns, of which a tile of 64 rows has 200: so there are four.
+// 512 (a piece's four take 32 each); shared memory takes in 36 KB and gives out 64 KB, 800; L2 gives 36 KB. On an H200 a warpgroup is
+// 230 ns at a chunk of 64 rows, which a multiprocessor's share of the read bandwidth brings in as many.
 //
-// A chunk is a warpgroup's for 230 ns, whatever its size: of a tile of one piece they take chunks in turn, and each has a part of all sums.
-// A unit of sums is of a piece and eight tokens; of the blocks and groups that have a part of it one owns it. The others send theirs from
-// registers to the thread that has the same there, which adds them up in the order of the parts and stores them. They send again
-// when those have been read.
+// A unit of sums is of a piece and eight tokens. Of two blocks one has the even units, the other the odd ones: each thread sends the other's
+// from its registers to the thread that has the same there, which adds its own and stores them. The other sends again when those
+// have been read.
 //
 // W does not depend on the launch before, so some of the ring is filled before its end; not all, since copies are done in their order, and x is
 // waited for.
@@ -64,21 +63,18 @@ inline constexpr int unit_bytes = warpgroup_threads * 16;
 
 constexpr int chunks_of(int cols) { return (cols + chunk_cols - 1) / chunk_cols; }
 __host__ __device__ constexpr int pieces_of(int eights) { return (eights + piece_eights - 1) / piece_eights; }
-// Of a warpgroup.
-constexpr int pieces_of_group(int eights) { return (pieces_of(eights) + groups - 1) / groups; }
-// Whether warpgroups take chunks in turn.
-__host__ __device__ constexpr bool shares_chunks(int eights) { return pieces_of(eights) == 1; }
-// Blocks, or blocks and groups, that have a part of a sum.
-__host__ __device__ constexpr int parts_of(int eights, int splits) { return shares_chunks(eights) ? groups * splits : splits; }
+// Warpgroups that multiply, `pieces` each.
+__host__ __device__ constexpr int groups_of(int eights, int pieces) { return pieces_of(eights) > pieces ? groups : 1; }
 constexpr int stage_bytes(int eights, int tokens) { return eights * eight_bytes + tokens * row_bytes; }
 
-// For the parts of units that a group owns.
-__host__ __device__ constexpr int sent_bytes(int tokens, int pieces, int parts) { return (pieces * (tokens / 8) + parts - 1) / parts * parts * unit_bytes; }
+// Half of a group's units.
+__host__ __device__ constexpr int sent_bytes(int tokens, int pieces) { return (pieces * (tokens / 8) + 1) / 2 * unit_bytes; }
 
-// Shared memory: ring (W | x of each stage) | what is sent to each group | what aligns the first to 1024 bytes. A piece that is not whole
-// reads on behind its stage.
+// Shared memory: ring (W | x of each stage) | what the other block sends, of each group | what aligns the first to 1024 bytes. A piece that is not
+// whole reads on behind its stage.
 constexpr int shared_bytes(int eights, int tokens, int splits, int stages) {
-  const int parts = parts_of(eights, splits), sent = parts == 1 ? 0 : groups * sent_bytes(tokens, pieces_of_group(eights), parts);
+  const int pieces = (pieces_of(eights) + groups - 1) / groups;
+  const int sent = splits == 1 ? 0 : groups_of(eights, pieces) * sent_bytes(tokens, pieces);
   return stages * stage_bytes(eights, tokens) + std::max(sent, piece_bytes) + 1024;
 }
 
@@ -110,7 +106,7 @@ struct Block {
   __device__ std::uint32_t full(int stage) const { return barriers + 16 * stage; }
   __device__ std::uint32_t free(int stage) const { return barriers + 16 * stage + 8; }
   __device__ std::uint32_t landed() const { return barriers + 16 * most_stages; }       // what was sent
-  __device__ std::uint32_t drained() const { return barriers + 16 * most_stages + 8; }  // every block has read what was sent to it
+  __device__ std::uint32_t drained() const { return barriers + 16 * most_stages + 8; }  // the other block has read what was sent to it
 };
 
 // Where a block is among the chunks it multiplies, one after another through all of its tiles.
@@ -239,43 +235,30 @@ struct Sums {
     for (int n = 0; n < pieces; ++n)
 #pragma unroll
       for (int e = 0; e < wide; ++e)
-        if (owner(n * wide + e) == part()) old[n][e] = rows_of(n).load_old(8 * e);
+        if (is_own(n * wide + e)) old[n][e] = rows_of(n).load_old(8 * e);
   }
 
-  __device__ __forceinline__ bool shares() const { return pieces == 1 && shares_chunks(p.eights); }
-  __device__ __forceinline__ int piece(int n) const { return shares() ? 0 : group * pieces + n; }
+  __device__ __forceinline__ int piece(int n) const { return group * pieces + n; }
   __device__ __forceinline__ bool exists(int n) const { return n + 1 < pieces || piece(n) < pieces_of(p.eights); }
   __device__ __forceinline__ Rows<T> rows_of(int n) const { return Rows<T>(p, tile, piece(n) * piece_eights + thread / warp_size * 2, lane); }
   __device__ __forceinline__ float4 unit(int n, int e) const { return make_float4(c[n][4 * e], c[n][4 * e + 1], c[n][4 * e + 2], c[n][4 * e + 3]); }
-
-  // Parts are blocks, and blocks of the second group behind them.
-  __device__ __forceinline__ int parts() const { return pieces == 1 ? parts_of(p.eights, p.splits) : p.splits; }
-  __device__ __forceinline__ int part() const { return shares() ? at.part + group * p.splits : at.part; }
-  __device__ __forceinline__ int owner(int u) const { return u & (parts() - 1); }
-  // Where its owner finds a part of a unit, of this thread.
-  __device__ __forceinline__ std::uint32_t place(int u, int source) const {
-    const int owner_group = shares() ? owner(u) >> (p.splits - 1) : group;
-    return at.sent + owner_group * sent_bytes(tokens, pieces, parts()) + ((u & -parts()) + source) * unit_bytes + thread * 16;
-  }
-  // Bytes that a block is sent.
-  __device__ __forceinline__ int expected() const {
-    const auto owned = [&](int units, int part) { return (units + parts() - 1 - part) / parts(); };
-    const int all = pieces_of(p.eights), first = min(pieces, all);
-    const int units = shares() ? owned(wide, at.part) + owned(wide, at.part + p.splits) : owned(first * wide, at.part) + owned((all - first) * wide, at.part);
-    return units * (parts() - 1) * unit_bytes;
-  }
+  __device__ __forceinline__ bool is_own(int u) const { return p.splits == 1 || u % 2 == at.part; }
+  // Where a unit's other half is sent to, of this thread.
+  __device__ __forceinline__ std::uint32_t place() const { return at.sent + group * sent_bytes(tokens, pieces) + thread * 16; }
 
   __device__ __forceinline__ void send_others(int turn) const {
-    if (turn > 0) wait_phase(at.drained(), (turn - 1) % 2);
-    else if (p.splits == 2) cluster_wait();
-    if (threadIdx.x == 0) arrive_expecting(at.landed(), expected());
+    if (turn == 0) cluster_wait();
+    else wait_phase(at.drained(), (turn - 1) % 2);
+    const auto units_of = [&](int pieces_of_group) { return (pieces_of_group * wide + 1 - at.part) / 2; };
+    const int first = min(pieces, pieces_of(p.eights));
+    if (threadIdx.x == 0) arrive_expecting(at.landed(), (units_of(first) + units_of(pieces_of(p.eights) - first)) * unit_bytes);
+    const std::uint32_t there = address_in(place(), 1 - at.part), bell = address_in(at.landed(), 1 - at.part);
 #pragma unroll
     for (int n = 0; n < pieces; ++n) {
       if (!exists(n)) return;
 #pragma unroll
       for (int e = 0; e < wide; ++e)
-        if (const int u = n * wide + e, block = owner(u) & (p.splits - 1); owner(u) != part())
-          send(address_in(place(u, part()), block), unit(n, e), address_in(at.landed(), block));
+        if (const int u = n * wide + e; u % 2 != at.part) send(there + u / 2 * unit_bytes, unit(n, e), bell);
     }
   }
 
@@ -288,15 +271,11 @@ struct Sums {
 #pragma unroll
       for (int e = 0; e < wide; ++e) {
         const int u = n * wide + e;
-        if (owner(u) != part()) continue;
+        if (!is_own(u)) continue;
         float4 sum = unit(n, e);
-        if (parts() > 1) {
-          const float4 own = sum;
-          sum = part() == 0 ? own : load_floats(place(u, 0));
-          for (int s = 1; s < parts(); ++s) {
-            const float4 x = part() == s ? own : load_floats(place(u, s));
-            sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-          }
+        if (p.splits == 2) {
+          const float4 other = load_floats(place() + u / 2 * unit_bytes);
+          sum.x += other.x, sum.y += other.y, sum.z += other.z, sum.w += other.w;
         }
         store(rows, sum, n, e);
       }
@@ -304,29 +283,27 @@ struct Sums {
   }
 
   __device__ __forceinline__ void finish(int turn) const {
-    if (parts() > 1) {
+    if (p.splits == 2) {
       send_others(turn);
       wait_phase(at.landed(), turn % 2);
     }
     if (p.is_f32) store_own([](const Rows<T>& rows, const float4& sum, int, int e) { rows.store_f32(sum, 8 * e); });
     else if (p.end == LinearEnd::gate) store_own([](const Rows<T>& rows, const float4& sum, int, int e) { rows.store_gated(sum, 8 * e); });
     else store_own([&](const Rows<T>& rows, const float4& sum, int n, int e) { rows.store(sum, old[n][e], 8 * e); });
-    if (parts() == 1 || tile + p.clusters >= at.tiles) return;
+    if (p.splits == 1 || tile + p.clusters >= at.tiles) return;
     __syncwarp();
-    if (lane < p.splits) arrive_at(address_in(at.drained(), lane));
+    if (lane == 0) arrive_at(address_in(at.drained(), 1 - at.part));
   }
 };
 
 template <class T, int tokens, int pieces>
 __device__ __forceinline__ void multiply(const WarpgroupParams& p, const Block& at, int group) {
-  const bool rings = threadIdx.x % warp_size == 0, shares = shares_chunks(p.eights);
-  const int step = shares ? groups : 1;
-  for (int turn = 0, tile = at.tile; tile < at.tiles; ++turn, tile += p.clusters) {
-    Sums<T, tokens, pieces> sums(p, at, group, tile);
-    const int first = shares ? (turn * at.chunks + group) % groups : 0;  // stages are a group's in turn, from tile to tile
-    Walk w{.tile = tile, .chunk = first, .stage = (turn * at.chunks + first) % p.stages, .lap = (turn * at.chunks + first) / p.stages};
-    int before = -1;
-    for (int chunk = first; chunk < at.chunks; chunk += step, w.go_on(p, at, step)) {
+  const bool rings = threadIdx.x % warp_size == 0;
+  Walk w{at.tile};
+  for (int turn = 0; w.tile < at.tiles; ++turn) {
+    Sums<T, tokens, pieces> sums(p, at, group, w.tile);
+    int before = 0;
+    for (int chunk = 0; chunk < at.chunks; ++chunk, w.go_on(p, at)) {
       barrier_wait(at.full(w.stage), w.lap);
       const std::uint32_t stage = at.ring + w.stage * at.stage_bytes;
       const std::uint64_t b = swizzled_matrix(stage + p.eights * eight_bytes);
@@ -340,13 +317,13 @@ __device__ __forceinline__ void multiply(const WarpgroupParams& p, const Block& 
         }
       commit_products();
       wait_products<1>();
-      if (before >= 0 && rings) barrier_arrive(at.free(before));
+      if (chunk > 0 && rings) barrier_arrive(at.free(before));
       before = w.stage;
     }
     wait_products<0>();
 #pragma unroll
     for (int n = 0; n < pieces; ++n) hold(sums.c[n]);
-    if (before >= 0 && rings) barrier_arrive(at.free(before));
+    if (rings) barrier_arrive(at.free(before));
     sums.finish(turn);
   }
 }
@@ -360,6 +337,7 @@ __global__ void __launch_bounds__(threads, 1) kernel(const __grid_constant__ War
   extern __shared__ std::byte shared[];
   __shared__ __align__(8) std::uint64_t barriers[2 * most_stages + 2];
   const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
+  const int warps = groups_of(p.eights, pieces) * group_warps;  // that multiply
   Block at;
   at.part = blockIdx.x % p.splits, at.tile = blockIdx.x / p.splits, at.tiles = (p.rows + p.eights * 8 - 1) / (p.eights * 8);
   at.chunks = (chunks_of(p.cols) - 1 - at.part) / p.splits + 1;
@@ -373,12 +351,12 @@ __global__ void __launch_bounds__(threads, 1) kernel(const __grid_constant__ War
   if (warp == groups * group_warps) {
     if (lane < p.stages) {
       barrier_init(at.full(lane), 1);
-      barrier_init(at.free(lane), (shares_chunks(p.eights) ? 1 : groups) * group_warps);
+      barrier_init(at.free(lane), warps);
     } else if (lane == most_stages) {
       prefetch(p.weights);
       prefetch(p.x);
       barrier_init(at.landed(), 1);
-      barrier_init(at.drained(), p.splits * groups * group_warps);
+      barrier_init(at.drained(), warps);
     }
     publish_to_products();
   }
@@ -390,7 +368,7 @@ __global__ void __launch_bounds__(threads, 1) kernel(const __grid_constant__ War
     const Walk begun = copier.begin();
     wait_for_prerequisites();  // x may be what the launch before wrote
     copier.go_on(begun);
-  } else {
+  } else if (warp < warps) {
     wait_for_prerequisites();  // and y what it wrote or read
     multiply<T, tokens, pieces>(p, at, warp / group_warps);
   }
