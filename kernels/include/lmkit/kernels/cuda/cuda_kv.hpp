@@ -28,7 +28,7 @@
 
 namespace lmkit::kernels::cuda {
 
-// What decode attention needs of the workspace: (slots, columns, head_dim + 2) floats and (sequences + 1) step starts.
+// What decode attention needs of the workspace: counters and slots (kv_split.cuh).
 struct DecodeWorkspace {
   std::int32_t all_workers;  // warps of its grid
   std::int32_t warps;        // of a block
@@ -68,8 +68,8 @@ class CudaKv {
   std::int64_t block_bytes() const noexcept { return view_.kv_heads * view_.head_bytes; }
 
   std::int64_t workspace_bytes(const KvLimits& limits) const noexcept {
-    const std::int64_t items = std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles;
-    return starts_bytes(limits.max_sequences) + PartialSlots::count(decode_.all_workers, items) * decode_.columns * (kernels_->head_dim + 2) * 4;
+    const PartialSlots slots{decode_.all_workers, decode_.warps};
+    return counter_bytes(limits.max_sequences) + slots.count() * decode_.columns * part_row(kernels_->head_dim) * 4;
   }
 
   Status append(const KvAppend& args, Stream stream) noexcept {
@@ -80,7 +80,7 @@ class CudaKv {
   Status attend(const KvAttend& args, Stream stream) noexcept {
     if (args.tokens == 0) return Status::ok;
     DecodeWorkspace decode = decode_;
-    decode.slots_at = starts_bytes(args.pages.sequences);
+    decode.slots_at = counter_bytes(args.pages.sequences);
     return outcome(kernels_->attend(view(args.pages), decode, args, stream.handle), stream);
   }
 
@@ -90,7 +90,9 @@ class CudaKv {
   }
 
  private:
-  static std::int64_t starts_bytes(std::int64_t sequences) noexcept { return ((sequences + 1) * 4 + 255) / 256 * 256; }
+  std::int64_t counter_bytes(std::int64_t sequences) const noexcept {
+    return (sequences * view_.kv_heads * decode_.query_tiles * decode_.warps * 4 + 255) / 256 * 256;
+  }
 
   KvView view(const KvPages& pages) const noexcept {
     KvView view = view_;

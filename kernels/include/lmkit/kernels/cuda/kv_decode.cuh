@@ -10,12 +10,15 @@
 // there is no barrier between warps. Scale and bias of a token of a folded codec meet its score and its probability:
 //     score_t = key_scale_t (q . code_t) + key_bias_t sum(q)      weight_t = p_t value_scale_t      bias += p_t value_bias_t
 // The mean of centred keys is one more key of a step, whose score goes to all others (kv_centre.cuh).
-// kv_line.cuh brings the pages, kv_merge.cuh adds up the parts of an item that several warps read.
+// kv_line.cuh brings the pages. An item that one warp read is stored by it. The parts of others are added up (kv_merge.cuh),
+// a block's in shared memory at its end, then those of several blocks by the one that comes last: which one that is, no bit
+// depends on.
 #pragma once
 
 #include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
 #include <lmkit/kernels/cuda/kv_line.cuh>
+#include <lmkit/kernels/cuda/kv_merge.cuh>
 
 #include <type_traits>
 
@@ -35,7 +38,9 @@ struct DecodeShape {
   static constexpr int stages = 3;
   // a packed codec is expanded to 16 bits for one step
   static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
-  static constexpr int warp_bytes = stages * stage_bytes + expanded_bytes;
+  static constexpr int row_at = stages * stage_bytes + expanded_bytes;  // a head of the result, while it is turned back
+  static constexpr int warp_bytes = row_at + 4 * head_dim;
+  static_assert(4 * columns * part_row(head_dim) <= row_at, "a warp's last part lies where its stages were");
   static constexpr int blocks = 2 * most_warps * warp_bytes <= 220 * 1024 ? 2 : 1;  // of a multiprocessor of sm_90
   static constexpr int shared_bytes(int warps, int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
 };
@@ -253,32 +258,143 @@ struct DecodeItem {
     }
   }
 
-  // Writes out, maximum and sum of `count` queries to a slot: (slot_columns, head_dim + 2)
-  __device__ __forceinline__ void end(float* slot, int count, int lane) {
+  // Dimensions 16 k + 2 g and the next one of a query. shift: what biases add
+  __device__ __forceinline__ float2 pair(int n, int k, int c, const float (&shift)[groups]) const {
+    float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);
+    if constexpr (Tile::folded) {
+      o.x = o.x * (Un::even_unit / weight_gain) + shift[k / group_depth];
+      o.y = o.y * (Un::odd_unit / weight_gain) + shift[k / group_depth];
+    }
+    return o;
+  }
+  // Over all tokens of what lanes hold for theirs.
+  __device__ __forceinline__ float total(int n, int c, float (&shift)[groups]) const {
+    for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_rows(bias[r][n][c]) : 0.f;
+    return sum_over_rows(sum[n][c]);
+  }
+
+  // Writes `count` queries as a part: (slot_columns, part_row)
+  __device__ __forceinline__ void write(float* part, int count, int lane) const {
     const int g = lane / 4, i = lane % 4;
 #pragma unroll
     for (int n = 0; n < tiles_of_8; ++n)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const float total = sum_over_rows(sum[n][c]);
         float shift[groups];
-        for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_rows(bias[r][n][c]) : 0.f;
+        const float all = total(n, c, shift);
         const int query = n * 8 + 2 * i + c;
         if (query >= count) continue;
-        float* row = slot + query * (head_dim + 2);
+        float* row = part + query * part_row(head_dim);
 #pragma unroll
-        for (int k = 0; k < depth; ++k) {
-          float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);  // dimensions 2g and 2g + 1 of the fragment
-          if constexpr (Tile::folded) {
-            o.x = o.x * (Un::even_unit / weight_gain) + shift[k / group_depth];
-            o.y = o.y * (Un::odd_unit / weight_gain) + shift[k / group_depth];
-          }
-          *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = o;
+        for (int k = 0; k < depth; ++k) *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = pair(n, k, c, shift);
+        if (g == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum[n][c], all);
+      }
+  }
+
+  // Stores `count` queries of an item that is complete. head: the first one's result; row: (head_dim) in shared memory
+  __device__ __forceinline__ void store(const KvView& view, std::uint16_t* head, float* row, int count, int lane) const {
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float shift[groups];
+        const float all = total(n, c, shift);
+        for (int i = 0; i < 4; ++i) {
+          const int query = n * 8 + 2 * i + c;
+          if (query >= count) break;
+          if (lane % 4 == i)
+#pragma unroll
+            for (int k = 0; k < depth; ++k) *reinterpret_cast<float2*>(row + k * 16 + lane / 4 * 2) = pair(n, k, c, shift);
+          MergedRow<head_dim> merged;
+          merged.sum = __shfl_sync(full_warp, all, i);
+          __syncwarp();
+          MergedRow<head_dim>::template load<PartsFrom::block>(row, merged.out, lane);
+          merged.store(view, head + query * head_dim, row, lane);
+          __syncwarp();
         }
-        if (g == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum[n][c], total);
       }
   }
 };
+
+// The queries of an item.
+struct ItemQueries {
+  int first, count;
+  __device__ __forceinline__ static ItemQueries of(const DecodeParams& p, int item, int columns) {
+    const int kv_head = item / p.query_tiles, first = p.view.first_query(kv_head) + item % p.query_tiles * columns;
+    return {first, min(p.view.first_query(kv_head + 1) - first, columns)};
+  }
+};
+
+// An item of which a warp has a part: where it lies on the line.
+struct ItemCut {
+  int sequence, item, begin, end;  // sequence -1: none
+};
+
+// What the warps of a block tell each other at its end.
+template <int most_warps>
+struct BlockCuts {
+  ItemCut first[most_warps];  // begun by a warp before, and ended before the warp's stretch does
+  ItemCut last[most_warps];   // goes on to the stretch's end, and is not all the warp's own
+  int ends[most_warps];       // of stretches
+};
+
+// Adds up the parts of items that several warps have had. All warps of the block; warp w takes every warps-th query from w on.
+template <class Shape, int head_dim>
+__device__ __forceinline__ void end_items(const DecodeParams& p, const KvSplit& split, const BlockCuts<Shape::most_warps>& cuts, std::byte* shared,
+                                          int lane, int warp, int warps) {
+  const int block = blockIdx.x, block_begin = split.begin(block * warps), block_end = cuts.ends[warps - 1];
+  const int items = p.view.kv_heads * p.query_tiles;
+  const PartialSlots slots{p.all_workers, warps};
+  const auto slot = [&](std::int64_t index, int query) { return p.slots + (index * p.slot_columns + query) * part_row(head_dim); };
+  const auto head = [&](const ItemCut& cut, int query) { return p.out + p.view.query_starts[cut.sequence] * p.out_stride + query * head_dim; };
+  auto* turned = reinterpret_cast<float*>(shared + warp * Shape::warp_bytes + Shape::row_at);
+
+  ItemCut before{-1, 0, 0, 0}, beyond{-1, 0, 0, 0};  // items that other blocks have parts of
+#pragma unroll 1
+  for (int n = -1; n < warps; ++n) {  // the first warp's first item, then every warp's last
+    const int w = max(n, 0);
+    const ItemCut cut = n < 0 ? cuts.first[0] : cuts.last[n];
+    if (cut.sequence < 0 || (w > 0 && cut.begin < cuts.ends[w - 1])) continue;  // the latter: added up with an earlier warp
+    int last = w;
+    while (last + 1 < warps && cuts.ends[last] < cut.end) ++last;
+    const bool whole = cut.begin >= block_begin && cut.end <= block_end;
+    if (!whole && cut.begin < block_begin) before = cut;
+    if (!whole && cut.begin >= block_begin) beyond = cut;
+    const ItemQueries queries = ItemQueries::of(p, cut.item, Shape::columns);
+    for (int query = warp; query < queries.count; query += warps) {
+      MergedRow<head_dim> row;
+      row.template add_up<PartsFrom::block>(last - w + 1, [&](int part) -> const float* {
+        const int by = w + part;
+        if (cuts.ends[by] > cut.end) return slot(slots.of_warp(block * warps + by), query);
+        return reinterpret_cast<const float*>(shared + by * Shape::warp_bytes) + query * part_row(head_dim);
+      }, lane);
+      if (whole) row.store(p.view, head(cut, queries.first + query), turned, lane);
+      else row.write(slot(slots.of_block(block, cut.begin >= block_begin), query), lane);
+    }
+  }
+  if (before.sequence < 0 && beyond.sequence < 0) return;
+
+  __syncwarp();
+  const ItemCut mine = lane == 0 ? before : beyond;
+  std::uint32_t* counter = p.arrivals + (mine.sequence * items + mine.item) * warps + warp;
+  const bool counts = lane < 2 && mine.sequence >= 0 && warp < ItemQueries::of(p, mine.item, Shape::columns).count;
+  const std::uint32_t arrived = counts ? arrive(counter) : 0;
+#pragma unroll 1
+  for (int n = 0; n < 2; ++n) {
+    const ItemCut cut = n == 0 ? before : beyond;
+    if (cut.sequence < 0) continue;
+    const int first = split.worker_of(cut.begin) / warps, others = split.worker_of(cut.end - 1) / warps - first;
+    if (__shfl_sync(full_warp, arrived, n) != others) continue;
+    __syncwarp();
+    if (lane == n) *counter = 0;
+    const ItemQueries queries = ItemQueries::of(p, cut.item, Shape::columns);
+    for (int query = warp; query < queries.count; query += warps) {
+      MergedRow<head_dim> row;
+      row.template add_up<PartsFrom::grid>(others + 1, [&](int part) { return slot(slots.of_block(first + part, part == 0), query); }, lane);
+      row.store(p.view, head(cut, queries.first + query), turned, lane);
+    }
+  }
+}
 
 // T: the type of the products: the activations' for plain and packed codecs, half for folded ones.
 template <class Codec, int head_dim, int tiles_of_8, class T>
@@ -288,43 +404,45 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
   using Stored = KvTile<Codec, head_dim>;
   extern __shared__ __align__(128) std::byte shared[];
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  __shared__ BlockCuts<Shape::most_warps> cuts;
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
   std::byte* stages = shared + warp * Shape::warp_bytes;
-  auto* starts = reinterpret_cast<std::int32_t*>(shared + blockDim.x / warp_size * Shape::warp_bytes);
+  auto* starts = reinterpret_cast<std::int32_t*>(shared + warps * Shape::warp_bytes);
 
   scan_steps<Shape::most_warps>(p.view, p.window, Shape::step_tokens, starts);
   const int sequences = p.view.sequences;
   const int items = p.view.kv_heads * p.query_tiles;
   const KvSplit split = KvSplit::of(p.all_workers, starts[sequences] * items);
-  const int worker = warp * gridDim.x + blockIdx.x;  // neighbours on the line run on different multiprocessors
-  const int end = split.begin(worker + 1);
-  int at = split.begin(worker);
+  const int worker = blockIdx.x * warps + warp;
+  const int begin = split.begin(worker), end = split.begin(worker + 1);
+  int at = begin;
 
   StepLoader<Shape> loader{p, starts, items, lane, at, end};
-  if (at < end) loader.next_page();
+  StepPlace place{};
+  if (at < end) {
+    loader.next_page();
+    loader.prefetch(Shape::stages - 1);
+    place = locate(starts, sequences, items, at);
+  }
+  if (lane == 0) cuts.first[warp].sequence = cuts.last[warp].sequence = -1, cuts.ends[warp] = end;
   // So far the step's arrays were read. Queries, pages and the workspace belong to the launch before until it is done.
   wait_for_prerequisites();
   start_dependents();
-  if (blockIdx.x == 0)
-    for (int s = threadIdx.x; s <= sequences; s += blockDim.x) p.step_starts[s] = starts[s];
-  if (at >= end) return;
+  if (split.begin(blockIdx.x * warps) >= split.steps) return;
   const std::uint32_t stages_at = shared_address(stages);
   int fill = 0, use = 0;  // stage indices
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
   for (; fill < Shape::stages - 1; ++fill) loader.issue(stages_at + fill * Shape::stage_bytes);
 
   while (at < end) {
-    const StepPlace place = locate(starts, sequences, items, at);
-    const int kv_head = place.item / p.query_tiles, columns_from = place.item % p.query_tiles * Shape::columns;
-    const int first = p.view.first_query(kv_head) + columns_from;
-    const int count = min(p.view.first_query(kv_head + 1) - first, Shape::columns);
-    const int length = p.view.kv_lengths[place.sequence];
+    const ItemQueries queries = ItemQueries::of(p, place.item, Shape::columns);
+    const int length = p.view.kv_lengths[place.sequence], query_start = p.view.query_starts[place.sequence];
     const int steps = min(place.steps - place.step, end - at);
     int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
     const int low = p.window > 0 ? length - p.window : 0;
 
     Item item;
-    item.begin(p, p.q + static_cast<std::int64_t>(p.view.query_starts[place.sequence]) * p.q_stride, first, count, lane);
+    item.begin(p, p.q + query_start * p.q_stride, queries.first, queries.count, lane);
     for (int n = 0; n < steps; ++n, token += Shape::step_tokens) {
       wait_copies<Shape::stages - 2>();
       __syncwarp();
@@ -345,13 +463,26 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
       item.add(p, stage, has_mean ? stage + Shape::step_bytes : nullptr, low - token, length - token, lane);
       if constexpr (Stored::kind == TileKind::packed) __syncwarp();
     }
-    const bool starts_item = place.step == 0, ends_item = place.step + steps == place.steps;
-    const std::int64_t slot = starts_item && ends_item ? PartialSlots::of_item(p.all_workers, place.sequence * items + place.item)
-                                                       : PartialSlots::of_part(worker, starts_item);
-    item.end(p.slots + slot * p.slot_columns * (head_dim + 2), count, lane);
+    const ItemCut cut{place.sequence, place.item, at - place.step, at - place.step + place.steps};
     at += steps;
+    if (cut.begin >= begin && cut.end <= end) {
+      auto* row = reinterpret_cast<float*>(stages + Shape::row_at);
+      item.store(p.view, p.out + query_start * p.out_stride + queries.first * head_dim, row, queries.count, lane);
+    } else if (at < end) {
+      if (lane == 0) cuts.first[warp] = cut;
+      const PartialSlots slots{p.all_workers, warps};
+      item.write(p.slots + slots.of_warp(worker) * p.slot_columns * part_row(head_dim), queries.count, lane);
+    } else {
+      wait_copies<0>();
+      __syncwarp();
+      if (lane == 0) cuts.last[warp] = cut;
+      item.write(reinterpret_cast<float*>(stages), queries.count, lane);
+    }
+    if (at < end) place = locate(starts, sequences, items, at);
   }
   wait_copies<0>();
+  __syncthreads();
+  end_items<Shape, head_dim>(p, split, cuts, shared, lane, warp, warps);
 }
 
 }  // namespace lmkit::kernels::cuda

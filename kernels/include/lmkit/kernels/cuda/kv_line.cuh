@@ -22,9 +22,9 @@ struct DecodeParams {
   std::int32_t query_tiles;   // items of one key/value head
   std::int32_t all_workers;   // warps of the grid
   std::int32_t slot_columns;  // queries a slot has room for
-  bool overlap;               // the merge may start while decode ends
-  float* slots;               // (slots, slot_columns, head_dim + 2): out, maximum, sum
-  std::int32_t* step_starts;  // (sequences + 1) written by the first block for the merge
+  bool overlap;               // may start while the launch before ends
+  std::uint32_t* arrivals;    // (sequences, items, warps of a block), kv_split.cuh
+  float* slots;               // (slots, slot_columns, part_row)
 };
 
 // Steps of one item of sequence s: those with a visible token, if it has one new token.
@@ -125,6 +125,12 @@ struct StepLoader {
     }
     left = min(page_steps - skip, item_left);
     item_left -= left;
+  }
+  // Brings the next steps of the page to L2: harmless also while they are being written.
+  __device__ __forceinline__ void prefetch(int steps) const {
+    const std::byte* first = source - 16 * lane;
+    for (int n = 128 * lane; n < min(steps, left) * Shape::step_bytes; n += 128 * warp_size) prefetch_l2(first + n);
+    if (mean && lane % 8 == 0) prefetch_l2(mean);
   }
   // Copies the next step, if there is one, to a stage; always closes a group.
   __device__ __forceinline__ void issue(std::uint32_t stage) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The second launch of decode attention: adds up the parts of an item in order, and turns rotated values back. Reads each
-// part once, 4 (head_dim + 2) bytes a query head.
+// The end of decode attention: parts of a query's row are added up in order, rotated values turned back, and the row is
+// stored. A warp does this for one query at a time; a part is read once, 4 (head_dim + 4) bytes a query.
 #pragma once
 
 #include <lmkit/kernels/cuda/hadamard.cuh>
@@ -9,79 +9,92 @@
 
 namespace lmkit::kernels::cuda {
 
-inline constexpr int most_merge_warps = 16;
+enum class PartsFrom { block, grid };  // who wrote the parts: warps of this block, or blocks of this launch
 
-// One block a (query head, sequence): out = sum over parts of 2^(maximum - overall) out / sum of the same sums.
-// Threads: (32, warps); a warp takes a run of the parts. Dynamic shared memory: (warps, head_dim + 2) floats.
 template <int head_dim>
-__global__ void __launch_bounds__(warp_size* most_merge_warps) merge_kernel(const DecodeParams p, const int columns) {
-  extern __shared__ float rows[];
-  const KvView& view = p.view;
-  const int head = blockIdx.x, s = blockIdx.y, lane = threadIdx.x, warp = threadIdx.y, warps = blockDim.y;
-  const int items = view.kv_heads * p.query_tiles;
-  const int kv_head = (head + view.group_offset) / view.group_size, query = head - view.first_query(kv_head);
-  const int item = kv_head * p.query_tiles + query / columns;
-  wait_for_prerequisites();
-  start_dependents();
-  const int begin = p.step_starts[s], steps = p.step_starts[s + 1] - begin;
-  if (steps == 0) return;
-  const KvSplit split = KvSplit::of(p.all_workers, p.step_starts[view.sequences] * items);
-  const int at = begin * items + item * steps;
-  const int first = split.worker_of(at), last = split.worker_of(at + steps - 1);
-  const auto part = [&](int worker) {
-    const std::int64_t slot = first == last ? PartialSlots::of_item(p.all_workers, s * items + item) : PartialSlots::of_part(worker, worker == first);
-    return p.slots + (slot * p.slot_columns + query % columns) * (head_dim + 2);
-  };
+struct MergedRow {
+  static constexpr int share = (head_dim / 4 + warp_size - 1) / warp_size;
+  float4 out[share];  // of a lane: dimensions 4 (lane + 32 n) ..
+  float maximum, sum;
 
-  // Lane l knows maximum and sum of every 32nd part of the warp's run, and holds every 32nd dimension.
-  constexpr int share = (head_dim + warp_size - 1) / warp_size;
-  const int run = (last - first + warps) / warps, run_first = first + warp * run, run_last = min(run_first + run - 1, last);
-  float largest = -INFINITY, total = 0.f, out[share] = {};
-  for (int base = run_first; base <= run_last; base += warp_size) {
-    float2 mine = make_float2(-INFINITY, 0.f);
-    if (base + lane <= run_last) mine = *reinterpret_cast<const float2*>(part(base + lane) + head_dim);
-    const float larger = fmaxf(largest, max_over_columns(max_over_rows(mine.x)));
-    const float shrink = exp2_approx(largest - larger), factor = exp2_approx(mine.x - larger);
-    largest = larger;
-    total = total * shrink + sum_over_columns(sum_over_rows(factor * mine.y));
+  // sum over n of 2^(maximum_n - overall) out_n, and of the same sums. part(n): row n of `parts`
+  template <PartsFrom from, class Part>
+  __device__ __forceinline__ void add_up(int parts, const Part& part, int lane) {
+    constexpr int batch = from == PartsFrom::block ? 4 : 16 / share;  // loads of a lane that are under way at once
+    maximum = -INFINITY, sum = 0.f;
 #pragma unroll
-    for (int d = 0; d < share; ++d) out[d] *= shrink;
-    const int count = min(warp_size, run_last - base + 1);
-#pragma unroll 8
-    for (int n = 0; n < count; ++n) {
-      const float* row = part(base + n);
-      const float weight = __shfl_sync(full_warp, factor, n);
+    for (int d = 0; d < share; ++d) out[d] = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll 1
+    for (int base = 0; base < parts; base += batch) {
+      const int count = min(batch, parts - base);
+      float4 x[batch][share];
 #pragma unroll
-      for (int d = 0; d < share; ++d)
-        if (d * warp_size + lane < head_dim) out[d] += weight * row[d * warp_size + lane];
+      for (int n = 0; n < batch; ++n)
+        if (n < count) load<from>(part(base + n), x[n], lane);
+      float2 mine = make_float2(-INFINITY, 0.f);
+      if (lane < count) {
+        const auto* end = reinterpret_cast<const float2*>(part(base + lane) + head_dim);
+        mine = from == PartsFrom::grid ? __ldcg(end) : *end;
+      }
+      const float larger = fmaxf(maximum, max_over_columns(max_over_rows(mine.x)));
+      const float shrink = exp2_approx(maximum - larger), factor = exp2_approx(mine.x - larger);
+      maximum = larger;
+      sum = sum * shrink + sum_over_columns(sum_over_rows(factor * mine.y));
+#pragma unroll
+      for (int d = 0; d < share; ++d) out[d].x *= shrink, out[d].y *= shrink, out[d].z *= shrink, out[d].w *= shrink;
+#pragma unroll
+      for (int n = 0; n < batch; ++n) {
+        if (n >= count) break;
+        const float weight = __shfl_sync(full_warp, factor, n);
+#pragma unroll
+        for (int d = 0; d < share; ++d) {
+          out[d].x += weight * x[n][d].x, out[d].y += weight * x[n][d].y;
+          out[d].z += weight * x[n][d].z, out[d].w += weight * x[n][d].w;
+        }
+      }
     }
   }
-  float* mine = rows + warp * (head_dim + 2);
+
+  template <PartsFrom from>
+  __device__ __forceinline__ static void load(const float* row, float4 (&x)[share], int lane) {
 #pragma unroll
-  for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) mine[d * warp_size + lane] = out[d];
-  if (lane == 0) mine[head_dim] = largest, mine[head_dim + 1] = total;
-  __syncthreads();
-  if (warp > 0) return;
-  for (int w = 0; w < warps; ++w) largest = fmaxf(largest, rows[w * (head_dim + 2) + head_dim]);
-  float sum = 0.f;
+    for (int d = 0; d < share; ++d) {
+      const int at = d * warp_size + lane;
+      if (4 * at >= head_dim) continue;
+      const auto* four = reinterpret_cast<const float4*>(row) + at;
+      x[d] = from == PartsFrom::grid ? __ldcg(four) : *four;
+    }
+  }
+
+  // As a part of a longer item.
+  __device__ __forceinline__ void write(float* row, int lane) const {
+    each_four(lane, [&](int at, const float4& x) { reinterpret_cast<float4*>(row)[at] = x; });
+    if (lane == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum, sum);
+  }
+
+  // As a head of the result. turned: (head_dim) in shared memory, the warp's own
+  __device__ __forceinline__ void store(const KvView& view, std::uint16_t* head, float* turned, int lane) {
+    const float scale = 1.f / sum;
 #pragma unroll
-  for (int d = 0; d < share; ++d) out[d] = 0.f;
-  for (int w = 0; w < warps; ++w) {
-    const float* row = rows + w * (head_dim + 2);
-    const float factor = exp2_approx(row[head_dim] - largest);
-    sum += factor * row[head_dim + 1];
+    for (int d = 0; d < share; ++d) out[d].x *= scale, out[d].y *= scale, out[d].z *= scale, out[d].w *= scale;
+    if (view.hadamard) {
+      each_four(lane, [&](int at, const float4& x) { reinterpret_cast<float4*>(turned)[at] = x; });
+      __syncwarp();
+      hadamard_warp<head_dim>(turned, lane);
+      load<PartsFrom::block>(turned, out, lane);
+      __syncwarp();
+    }
+    each_four(lane, [&](int at, const float4& x) {
+      reinterpret_cast<uint2*>(head)[at] = make_uint2(store2(x.x, x.y, view.is_bf16), store2(x.z, x.w, view.is_bf16));
+    });
+  }
+
+  template <class Use>
+  __device__ __forceinline__ void each_four(int lane, const Use& use) const {
 #pragma unroll
     for (int d = 0; d < share; ++d)
-      if (d * warp_size + lane < head_dim) out[d] += factor * row[d * warp_size + lane];
+      if (4 * (d * warp_size + lane) < head_dim) use(d * warp_size + lane, out[d]);
   }
-#pragma unroll
-  for (int d = 0; d < share; ++d)
-    if (d * warp_size + lane < head_dim) rows[d * warp_size + lane] = out[d] / sum;
-  __syncwarp();
-  if (view.hadamard) hadamard_warp<head_dim>(rows, lane);
-  auto* target = reinterpret_cast<std::uint32_t*>(p.out + view.query_starts[s] * p.out_stride + head * head_dim);
-  for (int d = lane; d < head_dim / 2; d += warp_size) target[d] = store2(rows[2 * d], rows[2 * d + 1], view.is_bf16);
-}
+};
 
 }  // namespace lmkit::kernels::cuda
