@@ -28,13 +28,13 @@
 
 namespace lmkit::kernels::cuda {
 
-// What decode attention needs of the workspace: counters and slots (kv_split.cuh).
+// What decode attention needs of the workspace: slots, then counters (kv_split.cuh).
 struct DecodeWorkspace {
   std::int32_t all_workers;  // warps of its grid
   std::int32_t warps;        // of a block
   std::int32_t query_tiles;  // items of one key/value head
   std::int32_t columns;      // queries of an item
-  std::int64_t slots_at;     // bytes
+  std::int64_t counters_at;  // bytes
   bool overlap;              // a launch may start while the one before ends
   std::int32_t warpgroups;   // blocks of kv_prefill_wgmma.cuh's grid, a multiprocessor each; 0: prefill runs on kv_prefill.cuh
 };
@@ -68,8 +68,7 @@ class CudaKv {
   std::int64_t block_bytes() const noexcept { return view_.kv_heads * view_.head_bytes; }
 
   std::int64_t workspace_bytes(const KvLimits& limits) const noexcept {
-    const PartialSlots slots{decode_.all_workers, decode_.warps};
-    return counter_bytes(limits.max_sequences) + slots.count() * decode_.columns * part_row(kernels_->head_dim) * 4;
+    return decode_.counters_at + std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles * decode_.warps * 4;
   }
 
   Status append(const KvAppend& args, Stream stream) noexcept {
@@ -79,9 +78,7 @@ class CudaKv {
 
   Status attend(const KvAttend& args, Stream stream) noexcept {
     if (args.tokens == 0) return Status::ok;
-    DecodeWorkspace decode = decode_;
-    decode.slots_at = counter_bytes(args.pages.sequences);
-    return outcome(kernels_->attend(view(args.pages), decode, args, stream.handle), stream);
+    return outcome(kernels_->attend(view(args.pages), decode_, args, stream.handle), stream);
   }
 
   Status copy_blocks(const KvCopy& args, Stream stream) noexcept {
@@ -90,10 +87,6 @@ class CudaKv {
   }
 
  private:
-  std::int64_t counter_bytes(std::int64_t sequences) const noexcept {
-    return (sequences * view_.kv_heads * decode_.query_tiles * decode_.warps * 4 + 255) / 256 * 256;
-  }
-
   KvView view(const KvPages& pages) const noexcept {
     KvView view = view_;
     view.sequences = pages.sequences;
@@ -145,6 +138,7 @@ inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> ke
                 "a driver and a GPU that the build was made for", "--device cpu, or a build with this GPU in LMKIT_CUDA_ARCHS");
   if (!options.warpgroups) decode_.warpgroups = 0;
   if (shape.group_size < decode_.columns) decode_.columns = shape.group_size;
+  decode_.counters_at = PartialSlots{decode_.all_workers, decode_.warps}.count() * decode_.columns * part_row(shape.head_dim) * 4;
   view_.query_heads = shape.query_heads;
   view_.kv_heads = shape.kv_heads;
   view_.group_size = shape.group_size;

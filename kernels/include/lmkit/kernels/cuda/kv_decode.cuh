@@ -421,16 +421,16 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   StepPlace place{};
   if (at < end) {
     loader.next_page();
-    loader.prefetch(Shape::stages - 1);
     place = locate(starts, sequences, items, at);
+    loader.prefetch(Shape::stages - 1);
   }
   if (lane == 0) cuts.first[warp].sequence = cuts.last[warp].sequence = -1, cuts.ends[warp] = end;
+  const std::uint32_t stages_at = shared_address(stages);
+  int fill = 0, use = 0;  // stage indices
   // So far the step's arrays were read. Queries, pages and the workspace belong to the launch before until it is done.
   wait_for_prerequisites();
   start_dependents();
   if (split.begin(blockIdx.x * warps) >= split.steps) return;
-  const std::uint32_t stages_at = shared_address(stages);
-  int fill = 0, use = 0;  // stage indices
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
   for (; fill < Shape::stages - 1; ++fill) loader.issue(stages_at + fill * Shape::stage_bytes);
 

@@ -109,6 +109,10 @@ struct KvLaunches {
     return 0;
   }
 
+  static std::uint32_t* arrivals_of(const DecodeWorkspace& decode, void* workspace) noexcept {
+    return reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(workspace) + decode.counters_at);
+  }
+
   static int append(const KvView& view, const DecodeWorkspace& decode, const KvAppend& args, void* stream) noexcept {
     AppendParams p{};
     p.view = view;
@@ -121,7 +125,7 @@ struct KvLaunches {
     p.rotary_dim = args.rotary_dim;
     p.rope_table = reinterpret_cast<const float2*>(args.rope_table);
     p.tokens = args.tokens;
-    p.arrivals = static_cast<std::uint32_t*>(args.workspace);
+    p.arrivals = arrivals_of(decode, args.workspace);
     p.counters_each = view.kv_heads * decode.query_tiles * decode.warps;
     const auto on = static_cast<cudaStream_t>(stream);
     if constexpr (Tile::may_centre) {
@@ -172,8 +176,8 @@ struct KvLaunches {
     d.overlap = decode.overlap;
     d.all_workers = decode.all_workers;
     d.slot_columns = decode.columns;
-    d.arrivals = static_cast<std::uint32_t*>(args.workspace);
-    d.slots = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + decode.slots_at);
+    d.arrivals = arrivals_of(decode, args.workspace);
+    d.slots = static_cast<float*>(args.workspace);
     if constexpr (has_wide) {
       if (const int error = wide(view.group_size) ? KvLaunches::decode<2>(d, decode.warps, stream) : KvLaunches::decode<1>(d, decode.warps, stream)) return error;
     } else {

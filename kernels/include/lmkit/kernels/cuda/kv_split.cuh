@@ -32,8 +32,9 @@ struct KvSplit {
   LMKIT_HD int worker_of(int step) const noexcept { return static_cast<int>((static_cast<std::int64_t>(step + 1) * workers - 1) / steps); }
 };
 
-// The workspace of decode attention: counters, 0 between launches, of the blocks that have brought their part of an item, one
-// for each warp of a block, which has its own queries of the item; then slots of parts, each of (columns, part_row) floats.
+// The workspace of decode attention: slots of parts, each of (columns, part_row) floats, then counters of the blocks that have
+// brought their part of an item, (sequences, items, warps of a block): a warp has its own queries. append sets a sequence's counters
+// to 0, and attend leaves them so.
 struct PartialSlots {
   std::int32_t all_workers, warps;  // of a block
 
