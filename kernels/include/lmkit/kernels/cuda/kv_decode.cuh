@@ -299,6 +299,7 @@ struct DecodeItem {
       for (int c = 0; c < 2; ++c) {
         float shift[groups];
         const float all = total(n, c, shift);
+#pragma unroll 1
         for (int i = 0; i < 4; ++i) {
           const int query = n * 8 + 2 * i + c;
           if (query >= count) break;
@@ -308,7 +309,7 @@ struct DecodeItem {
           MergedRow<head_dim> merged;
           merged.sum = __shfl_sync(full_warp, all, i);
           __syncwarp();
-          MergedRow<head_dim>::template load<PartsFrom::block>(row, merged.out, lane);
+          merged.read(row, lane);
           merged.store(view, head + query * head_dim, row, lane);
           __syncwarp();
         }
@@ -320,78 +321,102 @@ struct DecodeItem {
 struct ItemQueries {
   int first, count;
   __device__ __forceinline__ static ItemQueries of(const DecodeParams& p, int item, int columns) {
-    const int kv_head = item / p.query_tiles, first = p.view.first_query(kv_head) + item % p.query_tiles * columns;
+    const int kv_head = kv_head_of(p, item), first = p.view.first_query(kv_head) + (item & (p.query_tiles - 1)) * columns;
     return {first, min(p.view.first_query(kv_head + 1) - first, columns)};
   }
 };
 
-// An item of which a warp has a part: where it lies on the line.
-struct ItemCut {
-  int sequence, item, begin, end;  // sequence -1: none
+// What a block has of an item that several warps have parts of.
+struct BlockPart {
+  int sequence;        // -1: there is none
+  ItemQueries queries;
+  int parts;           // this warp's and those of warps behind it in the block
+  bool last_in_slot;   // the last of them; others lie where their warp's stages were
+  bool begins, whole;  // the item begins in this block; it ends here too
+  int counter;         // the item's first
+  int first, others;   // block that has a part, and how many more
 };
 
-// What the warps of a block tell each other at its end.
-template <int most_warps>
-struct BlockCuts {
-  ItemCut first[most_warps];  // begun by a warp before, and ended before the warp's stretch does
-  ItemCut last[most_warps];   // goes on to the stretch's end, and is not all the warp's own
-  int ends[most_warps];       // of stretches
-};
+// Finds out what a warp's first item (lane 0) and its last (lane 1) are to the block. edge: where the stretch of the block's lane-th warp begins
+template <class Shape>
+__device__ __forceinline__ BlockPart block_part(const DecodeParams& p, const KvSplit& split, const std::int32_t* starts, int edge, int items, int lane,
+                                                int warp, int warps) {
+  const auto edge_of = [&](int w) { return __shfl_sync(full_warp, edge, w); };
+  const int begin = edge_of(warp), end = edge_of(warp + 1), at = lane % 2 ? end - 1 : begin;
+  BlockPart part{};
+  part.sequence = -1;
+  if (begin >= end) return part;
+  const StepPlace place = locate(starts, p.view.sequences, items, at);
+  const int item_begin = at - place.step, item_end = item_begin + place.steps;
+  const int worker = split.worker_of(lane / 2 % 2 ? item_end - 1 : item_begin);  // lanes 2 and 3: the last one of the item
+  const int last_worker = __shfl_sync(full_warp, worker, lane % 2 + 2), first_here = blockIdx.x * warps;
+  const int last = min(last_worker - first_here, warps - 1);
+  // the first one counts if it ends within the stretch; what a warp before this one has begun is that warp's
+  const bool counts = lane % 2 ? item_begin < begin || item_end > end : item_begin < begin && item_end < end;
+  if (counts && (item_begin >= begin || warp == 0)) part.sequence = place.sequence;
+  part.queries = ItemQueries::of(p, place.item, Shape::columns);
+  part.parts = last - warp + 1;
+  part.last_in_slot = edge_of(last + 1) > item_end;
+  part.begins = item_begin >= edge_of(0);
+  part.whole = edge_of(warps) >= item_end && part.begins;
+  part.counter = (place.sequence * items + place.item) * warps;
+  part.first = worker / warps;
+  part.others = last_worker / warps - part.first;
+  return part;
+}
 
 // Adds up the parts of items that several warps have had. All warps of the block; warp w takes every warps-th query from w on.
+// parts: the first item of the block's first warp, then every warp's last
 template <class Shape, int head_dim>
-__device__ __forceinline__ void end_items(const DecodeParams& p, const KvSplit& split, const BlockCuts<Shape::most_warps>& cuts, std::byte* shared,
-                                          int lane, int warp, int warps) {
-  const int block = blockIdx.x, block_begin = split.begin(block * warps), block_end = cuts.ends[warps - 1];
-  const int items = p.view.kv_heads * p.query_tiles;
+__device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart* parts, std::byte* shared, int lane, int warp, int warps) {
+  const int block = blockIdx.x;
   const PartialSlots slots{p.all_workers, warps};
   const auto slot = [&](std::int64_t index, int query) { return p.slots + (index * p.slot_columns + query) * part_row(head_dim); };
-  const auto head = [&](const ItemCut& cut, int query) { return p.out + p.view.query_starts[cut.sequence] * p.out_stride + query * head_dim; };
+  const auto head = [&](const BlockPart& part, int query) {
+    return p.out + p.view.query_starts[part.sequence] * p.out_stride + (part.queries.first + query) * head_dim;
+  };
   auto* turned = reinterpret_cast<float*>(shared + warp * Shape::warp_bytes + Shape::row_at);
 
-  ItemCut before{-1, 0, 0, 0}, beyond{-1, 0, 0, 0};  // items that other blocks have parts of
+  int before = -1, beyond = -1;  // items that other blocks have parts of
 #pragma unroll 1
-  for (int n = -1; n < warps; ++n) {  // the first warp's first item, then every warp's last
-    const int w = max(n, 0);
-    const ItemCut cut = n < 0 ? cuts.first[0] : cuts.last[n];
-    if (cut.sequence < 0 || (w > 0 && cut.begin < cuts.ends[w - 1])) continue;  // the latter: added up with an earlier warp
-    int last = w;
-    while (last + 1 < warps && cuts.ends[last] < cut.end) ++last;
-    const bool whole = cut.begin >= block_begin && cut.end <= block_end;
-    if (!whole && cut.begin < block_begin) before = cut;
-    if (!whole && cut.begin >= block_begin) beyond = cut;
-    const ItemQueries queries = ItemQueries::of(p, cut.item, Shape::columns);
-    for (int query = warp; query < queries.count; query += warps) {
+  for (int n = 0; n <= warps; ++n) {
+    const BlockPart& part = parts[n];
+    if (part.sequence < 0) continue;
+    const int w = max(n - 1, 0);
+    if (!part.whole) (part.begins ? beyond : before) = n;
+#pragma unroll 1
+    for (int query = warp; query < part.queries.count; query += warps) {
       MergedRow<head_dim> row;
-      row.template add_up<PartsFrom::block>(last - w + 1, [&](int part) -> const float* {
-        const int by = w + part;
-        if (cuts.ends[by] > cut.end) return slot(slots.of_warp(block * warps + by), query);
-        return reinterpret_cast<const float*>(shared + by * Shape::warp_bytes) + query * part_row(head_dim);
+      row.template add_up<Shape::most_warps>(part.parts, [&](int m) -> const float* {
+        if (part.last_in_slot && m == part.parts - 1) return slot(slots.of_warp(block * warps + w + m), query);
+        return reinterpret_cast<const float*>(shared + (w + m) * Shape::warp_bytes) + query * part_row(head_dim);
       }, lane);
-      if (whole) row.store(p.view, head(cut, queries.first + query), turned, lane);
-      else row.write(slot(slots.of_block(block, cut.begin >= block_begin), query), lane);
+      if (part.whole) row.store(p.view, head(part, query), turned, lane);
+      else row.write(slot(slots.of_block(block, part.begins), query), lane);
     }
   }
-  if (before.sequence < 0 && beyond.sequence < 0) return;
+  if (before < 0 && beyond < 0) return;
 
   __syncwarp();
-  const ItemCut mine = lane == 0 ? before : beyond;
-  std::uint32_t* counter = p.arrivals + (mine.sequence * items + mine.item) * warps + warp;
-  const bool counts = lane < 2 && mine.sequence >= 0 && warp < ItemQueries::of(p, mine.item, Shape::columns).count;
-  const std::uint32_t arrived = counts ? arrive(counter) : 0;
+  const int mine = lane == 0 ? before : beyond;
+  std::uint32_t* counter = nullptr;
+  std::uint32_t arrived = 0;
+  if (lane < 2 && mine >= 0 && warp < parts[mine].queries.count) {
+    counter = p.arrivals + parts[mine].counter + warp;
+    arrived = arrive(counter);
+  }
 #pragma unroll 1
   for (int n = 0; n < 2; ++n) {
-    const ItemCut cut = n == 0 ? before : beyond;
-    if (cut.sequence < 0) continue;
-    const int first = split.worker_of(cut.begin) / warps, others = split.worker_of(cut.end - 1) / warps - first;
-    if (__shfl_sync(full_warp, arrived, n) != others) continue;
+    if ((n == 0 ? before : beyond) < 0) continue;
+    const BlockPart& part = parts[n == 0 ? before : beyond];
+    if (__shfl_sync(full_warp, arrived, n) != part.others) continue;
     __syncwarp();
     if (lane == n) *counter = 0;
-    const ItemQueries queries = ItemQueries::of(p, cut.item, Shape::columns);
-    for (int query = warp; query < queries.count; query += warps) {
+#pragma unroll 1
+    for (int query = warp; query < part.queries.count; query += warps) {
       MergedRow<head_dim> row;
-      row.template add_up<PartsFrom::grid>(others + 1, [&](int part) { return slot(slots.of_block(first + part, part == 0), query); }, lane);
-      row.store(p.view, head(cut, queries.first + query), turned, lane);
+      row.add_up_far(part.others + 1, [&](int m) { return slot(slots.of_block(part.first + m, m == 0), query); }, lane);
+      row.store(p.view, head(part, query), turned, lane);
     }
   }
 }
@@ -404,39 +429,59 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
   using Stored = KvTile<Codec, head_dim>;
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ BlockCuts<Shape::most_warps> cuts;
+  __shared__ BlockPart parts[Shape::most_warps + 1];
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
   std::byte* stages = shared + warp * Shape::warp_bytes;
   auto* starts = reinterpret_cast<std::int32_t*>(shared + warps * Shape::warp_bytes);
 
+  start_dependents();
   scan_steps<Shape::most_warps>(p.view, p.window, Shape::step_tokens, starts);
-  const int sequences = p.view.sequences;
   const int items = p.view.kv_heads * p.query_tiles;
-  const KvSplit split = KvSplit::of(p.all_workers, starts[sequences] * items);
+  const KvSplit split = KvSplit::of(p.all_workers, starts[p.view.sequences] * items);
   const int worker = blockIdx.x * warps + warp;
-  const int begin = split.begin(worker), end = split.begin(worker + 1);
-  int at = begin;
-
-  StepLoader<Shape> loader{p, starts, items, lane, at, end};
-  StepPlace place{};
-  if (at < end) {
-    loader.next_page();
-    place = locate(starts, sequences, items, at);
-    loader.prefetch(Shape::stages - 1);
+  const int edge = split.begin(blockIdx.x * warps + lane), block_begin = __shfl_sync(full_warp, edge, 0);
+  const int begin = __shfl_sync(full_warp, edge, warp), end = __shfl_sync(full_warp, edge, warp + 1);
+  if (block_begin >= split.steps) {
+    if (blockIdx.x == 0) wait_for_prerequisites();  // a launch must not end before the one before it
+    return;
   }
-  if (lane == 0) cuts.first[warp].sequence = cuts.last[warp].sequence = -1, cuts.ends[warp] = end;
+
+  int at = begin;
+  StepLoader<Shape> loader{p, starts, items, lane, at, end};
   const std::uint32_t stages_at = shared_address(stages);
   int fill = 0, use = 0;  // stage indices
-  // So far the step's arrays were read. Queries, pages and the workspace belong to the launch before until it is done.
-  wait_for_prerequisites();
-  start_dependents();
-  if (split.begin(blockIdx.x * warps) >= split.steps) return;
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
-  for (; fill < Shape::stages - 1; ++fill) loader.issue(stages_at + fill * Shape::stage_bytes);
+  StepPlace place{};
+  ItemQueries queries{};
+  int length = 0, query_start = 0;
+  const auto take_item = [&] {
+    place = locate(starts, p.view.sequences, items, at);
+    queries = ItemQueries::of(p, place.item, Shape::columns);
+    length = p.view.kv_lengths[place.sequence], query_start = p.view.query_starts[place.sequence];
+  };
+  if (at < end) {
+    take_item();
+    loader.next_page();
+  }
+  const BlockPart part = block_part<Shape>(p, split, starts, edge, items, lane, warp, warps);
+  if (warp == 0 && lane == 0) parts[0] = part;
+  if (lane == 1) parts[1 + warp] = part;
+
+  // Before the launch before is done, only the step's arrays are read, and tokens of earlier steps: the new one is in an item's last step.
+  bool waited = false;
+  const int fresh = at + place.steps - place.step - 1;
+#pragma unroll 1
+  for (; fill < Shape::stages - 1; ++fill) {
+    if (!waited && loader.at >= min(fresh, end)) {
+      if (loader.at < end) loader.prefetch();
+      wait_for_prerequisites();
+      waited = true;
+    }
+    loader.issue(stages_at + fill * Shape::stage_bytes);
+  }
+  if (!waited) wait_for_prerequisites();
 
   while (at < end) {
-    const ItemQueries queries = ItemQueries::of(p, place.item, Shape::columns);
-    const int length = p.view.kv_lengths[place.sequence], query_start = p.view.query_starts[place.sequence];
     const int steps = min(place.steps - place.step, end - at);
     int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
     const int low = p.window > 0 ? length - p.window : 0;
@@ -463,26 +508,24 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
       item.add(p, stage, has_mean ? stage + Shape::step_bytes : nullptr, low - token, length - token, lane);
       if constexpr (Stored::kind == TileKind::packed) __syncwarp();
     }
-    const ItemCut cut{place.sequence, place.item, at - place.step, at - place.step + place.steps};
+    const int item_begin = at - place.step;
     at += steps;
-    if (cut.begin >= begin && cut.end <= end) {
+    if (item_begin >= begin && item_begin + place.steps <= end) {
       auto* row = reinterpret_cast<float*>(stages + Shape::row_at);
       item.store(p.view, p.out + query_start * p.out_stride + queries.first * head_dim, row, queries.count, lane);
     } else if (at < end) {
-      if (lane == 0) cuts.first[warp] = cut;
       const PartialSlots slots{p.all_workers, warps};
       item.write(p.slots + slots.of_warp(worker) * p.slot_columns * part_row(head_dim), queries.count, lane);
     } else {
       wait_copies<0>();
       __syncwarp();
-      if (lane == 0) cuts.last[warp] = cut;
       item.write(reinterpret_cast<float*>(stages), queries.count, lane);
     }
-    if (at < end) place = locate(starts, sequences, items, at);
+    if (at < end) take_item();
   }
   wait_copies<0>();
   __syncthreads();
-  end_items<Shape, head_dim>(p, split, cuts, shared, lane, warp, warps);
+  end_items<Shape, head_dim>(p, parts, shared, lane, warp, warps);
 }
 
 }  // namespace lmkit::kernels::cuda

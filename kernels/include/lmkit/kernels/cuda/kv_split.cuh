@@ -19,7 +19,7 @@ struct KvSplit {
   std::int32_t steps;    // of the line
 
   // Stretches up to this long are made equal by leaving workers without: none takes longer, and there are fewer parts.
-  static constexpr int short_stretch = 8;
+  static constexpr int short_stretch = 32;
 
   LMKIT_HD static KvSplit of(int all_workers, int steps) noexcept {
     const int longest = (steps + all_workers - 1) / all_workers;
