@@ -40,7 +40,7 @@ struct DecodeShape {
   static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
   static constexpr int row_at = stages * stage_bytes + expanded_bytes;  // a head of the result, while it is turned back
   static constexpr int warp_bytes = row_at + 4 * head_dim;
-  static_assert(4 * columns * part_row(head_dim) <= row_at, "a warp's last part lies where its stages were");
+  static_assert(8 * columns * part_row(head_dim) <= row_at, "a warp's last part, then its first, lie where its stages were");
   static constexpr int blocks = 2 * most_warps * warp_bytes <= 220 * 1024 ? 2 : 1;  // of a multiprocessor of sm_90
   static constexpr int shared_bytes(int warps, int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
 };
@@ -327,14 +327,14 @@ struct ItemQueries {
 };
 
 // What a block has of an item that several warps have parts of.
-struct BlockPart {
-  int sequence;        // -1: there is none
-  ItemQueries queries;
-  int parts;           // this warp's and those of warps behind it in the block
-  bool last_in_slot;   // the last of them; others lie where their warp's stages were
-  bool begins, whole;  // the item begins in this block; it ends here too
-  int counter;         // the item's first
-  int first, others;   // block that has a part, and how many more
+struct alignas(16) BlockPart {
+  int token;                 // whose queries they are; -1: there is no such item
+  int first_query, queries;
+  int counter;               // the item's first
+  int first, others;         // block that has a part of it, and how many more
+  std::int16_t parts;        // of this warp and those behind it in the block
+  bool last_is_first;        // the last of them is its warp's first item; others are their warps' last
+  bool begins, whole;        // the item begins in this block; it ends here too
 };
 
 // Finds out what a warp's first item (lane 0) and its last (lane 1) are to the block. edge: where the stretch of the block's lane-th warp begins
@@ -344,7 +344,7 @@ __device__ __forceinline__ BlockPart block_part(const DecodeParams& p, const KvS
   const auto edge_of = [&](int w) { return __shfl_sync(full_warp, edge, w); };
   const int begin = edge_of(warp), end = edge_of(warp + 1), at = lane % 2 ? end - 1 : begin;
   BlockPart part{};
-  part.sequence = -1;
+  part.token = -1;
   if (begin >= end) return part;
   const StepPlace place = locate(starts, p.view.sequences, items, at);
   const int item_begin = at - place.step, item_end = item_begin + place.steps;
@@ -353,46 +353,47 @@ __device__ __forceinline__ BlockPart block_part(const DecodeParams& p, const KvS
   const int last = min(last_worker - first_here, warps - 1);
   // the first one counts if it ends within the stretch; what a warp before this one has begun is that warp's
   const bool counts = lane % 2 ? item_begin < begin || item_end > end : item_begin < begin && item_end < end;
-  if (counts && (item_begin >= begin || warp == 0)) part.sequence = place.sequence;
-  part.queries = ItemQueries::of(p, place.item, Shape::columns);
-  part.parts = last - warp + 1;
-  part.last_in_slot = edge_of(last + 1) > item_end;
-  part.begins = item_begin >= edge_of(0);
-  part.whole = edge_of(warps) >= item_end && part.begins;
+  if (counts && (item_begin >= begin || warp == 0)) part.token = p.view.query_starts[place.sequence];
+  const ItemQueries queries = ItemQueries::of(p, place.item, Shape::columns);
+  part.first_query = queries.first, part.queries = queries.count;
   part.counter = (place.sequence * items + place.item) * warps;
   part.first = worker / warps;
   part.others = last_worker / warps - part.first;
+  part.parts = static_cast<std::int16_t>(last - warp + 1);
+  part.last_is_first = edge_of(last + 1) > item_end;
+  part.begins = item_begin >= edge_of(0);
+  part.whole = edge_of(warps) >= item_end && part.begins;
   return part;
 }
 
 // Adds up the parts of items that several warps have had. All warps of the block; warp w takes every warps-th query from w on.
-// parts: the first item of the block's first warp, then every warp's last
+// ends: the first item of the block's first warp, then every warp's last. Parts lie where the warps' stages were.
 template <class Shape, int head_dim>
-__device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart* parts, std::byte* shared, int lane, int warp, int warps) {
-  const int block = blockIdx.x;
+__device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart* ends, std::byte* shared, int lane, int warp, int warps) {
+  constexpr int row_floats = part_row(head_dim);
   const PartialSlots slots{p.all_workers, warps};
-  const auto slot = [&](std::int64_t index, int query) { return p.slots + (index * p.slot_columns + query) * part_row(head_dim); };
-  const auto head = [&](const BlockPart& part, int query) {
-    return p.out + p.view.query_starts[part.sequence] * p.out_stride + (part.queries.first + query) * head_dim;
+  const auto slot = [&](int block, bool begins, int query) {
+    return p.slots + (slots.of_block(block, begins) * p.slot_columns + query) * row_floats;
   };
+  const auto head = [&](const BlockPart& part, int query) { return p.out + part.token * p.out_stride + (part.first_query + query) * head_dim; };
   auto* turned = reinterpret_cast<float*>(shared + warp * Shape::warp_bytes + Shape::row_at);
 
   int before = -1, beyond = -1;  // items that other blocks have parts of
 #pragma unroll 1
   for (int n = 0; n <= warps; ++n) {
-    const BlockPart& part = parts[n];
-    if (part.sequence < 0) continue;
-    const int w = max(n - 1, 0);
+    const BlockPart part = ends[n];
+    if (part.token < 0) continue;
     if (!part.whole) (part.begins ? beyond : before) = n;
+    const std::byte* parts = shared + max(n - 1, 0) * Shape::warp_bytes;
 #pragma unroll 1
-    for (int query = warp; query < part.queries.count; query += warps) {
+    for (int query = warp; query < part.queries; query += warps) {
+      const float* rows = reinterpret_cast<const float*>(parts) + query * row_floats;
       MergedRow<head_dim> row;
-      row.template add_up<Shape::most_warps>(part.parts, [&](int m) -> const float* {
-        if (part.last_in_slot && m == part.parts - 1) return slot(slots.of_warp(block * warps + w + m), query);
-        return reinterpret_cast<const float*>(shared + (w + m) * Shape::warp_bytes) + query * part_row(head_dim);
+      row.template add_up<Shape::most_warps>(part.parts, [&](int m) {
+        return rows + m * (Shape::warp_bytes / 4) + (part.last_is_first && m == part.parts - 1 ? Shape::columns * row_floats : 0);
       }, lane);
       if (part.whole) row.store(p.view, head(part, query), turned, lane);
-      else row.write(slot(slots.of_block(block, part.begins), query), lane);
+      else row.write(slot(blockIdx.x, part.begins, query), lane);
     }
   }
   if (before < 0 && beyond < 0) return;
@@ -401,21 +402,23 @@ __device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart
   const int mine = lane == 0 ? before : beyond;
   std::uint32_t* counter = nullptr;
   std::uint32_t arrived = 0;
-  if (lane < 2 && mine >= 0 && warp < parts[mine].queries.count) {
-    counter = p.arrivals + parts[mine].counter + warp;
+  if (lane < 2 && mine >= 0 && warp < ends[mine].queries) {
+    counter = p.arrivals + ends[mine].counter + warp;
     arrived = arrive(counter);
   }
 #pragma unroll 1
   for (int n = 0; n < 2; ++n) {
     if ((n == 0 ? before : beyond) < 0) continue;
-    const BlockPart& part = parts[n == 0 ? before : beyond];
+    const BlockPart part = ends[n == 0 ? before : beyond];
     if (__shfl_sync(full_warp, arrived, n) != part.others) continue;
     __syncwarp();
     if (lane == n) *counter = 0;
 #pragma unroll 1
-    for (int query = warp; query < part.queries.count; query += warps) {
+    for (int query = warp; query < part.queries; query += warps) {
+      const float *first = slot(part.first, true, query), *rows = slot(part.first, false, query);
+      const int stride = 2 * p.slot_columns * row_floats;
       MergedRow<head_dim> row;
-      row.add_up_far(part.others + 1, [&](int m) { return slot(slots.of_block(part.first + m, m == 0), query); }, lane);
+      row.template add_up<16 / MergedRow<head_dim>::share, true>(part.others + 1, [&](int m) { return m == 0 ? first : rows + m * stride; }, lane);
       row.store(p.view, head(part, query), turned, lane);
     }
   }
@@ -429,7 +432,7 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
   using Stored = KvTile<Codec, head_dim>;
   extern __shared__ __align__(128) std::byte shared[];
-  __shared__ BlockPart parts[Shape::most_warps + 1];
+  __shared__ BlockPart ends[Shape::most_warps + 1];
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
   std::byte* stages = shared + warp * Shape::warp_bytes;
   auto* starts = reinterpret_cast<std::int32_t*>(shared + warps * Shape::warp_bytes);
@@ -464,8 +467,8 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
     loader.next_page();
   }
   const BlockPart part = block_part<Shape>(p, split, starts, edge, items, lane, warp, warps);
-  if (warp == 0 && lane == 0) parts[0] = part;
-  if (lane == 1) parts[1 + warp] = part;
+  if (warp == 0 && lane == 0) ends[0] = part;
+  if (lane == 1) ends[1 + warp] = part;
 
   // Before the launch before is done, only the step's arrays are read, and tokens of earlier steps: the new one is in an item's last step.
   bool waited = false;
@@ -481,6 +484,9 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   }
   if (!waited) wait_for_prerequisites();
 
+  constexpr int part_bytes = 4 * part_row(head_dim);  // a query's
+  int first_bytes = 0;  // of the part of an item that others have begun and the stretch goes on behind
+  std::byte* first_part = reinterpret_cast<std::byte*>(p.slots) + PartialSlots{p.all_workers, warps}.of_warp(worker) * p.slot_columns * part_bytes;
   while (at < end) {
     const int steps = min(place.steps - place.step, end - at);
     int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
@@ -513,19 +519,21 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
     if (item_begin >= begin && item_begin + place.steps <= end) {
       auto* row = reinterpret_cast<float*>(stages + Shape::row_at);
       item.store(p.view, p.out + query_start * p.out_stride + queries.first * head_dim, row, queries.count, lane);
-    } else if (at < end) {
-      const PartialSlots slots{p.all_workers, warps};
-      item.write(p.slots + slots.of_warp(worker) * p.slot_columns * part_row(head_dim), queries.count, lane);
+    } else if (at < end) {  // the stages are still in use
+      first_bytes = queries.count * part_bytes;
+      item.write(reinterpret_cast<float*>(first_part), queries.count, lane);
     } else {
-      wait_copies<0>();
       __syncwarp();
       item.write(reinterpret_cast<float*>(stages), queries.count, lane);
     }
     if (at < end) take_item();
   }
+  __syncwarp();
+  for (int n = 16 * lane; n < first_bytes; n += 16 * warp_size) copy16_async(stages_at + Shape::columns * part_bytes + n, first_part + n);
+  commit_copies();
   wait_copies<0>();
   __syncthreads();
-  end_items<Shape, head_dim>(p, parts, shared, lane, warp, warps);
+  end_items<Shape, head_dim>(p, ends, shared, lane, warp, warps);
 }
 
 }  // namespace lmkit::kernels::cuda
