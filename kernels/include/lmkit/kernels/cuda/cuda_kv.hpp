@@ -12,8 +12,11 @@
 // prompt is cut into chunks, nor on the batch. Slots that hold no token may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
 //
 // On sm_90 append and attend start while launches before them end, and read the step's arrays (query_starts, kv_lengths,
-// block_tables, token_sequence) and the rope table before they wait. These must have been written before the step's first launch,
-// by a copy or by a kernel of an earlier step.
+// block_tables, token_sequence) and the rope table before they wait; attend also earlier tokens of sequences that have one new token. These must
+// have been written before the step's first launch, by a copy or by a kernel of an earlier step.
+//
+// append clears the counters in the workspace by which attend's blocks know who is last (kv_split.cuh), and attend leaves them cleared. So both
+// are given the same workspace, and nobody else writes to it.
 #pragma once
 
 #include <lmkit/base/error.hpp>

@@ -79,6 +79,15 @@ __device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequ
   return {low, rest / steps, rest % steps, steps};
 }
 
+// The queries of an item.
+struct ItemQueries {
+  int first, count;
+  __device__ __forceinline__ static ItemQueries of(const DecodeParams& p, int item, int columns) {
+    const int kv_head = kv_head_of(p, item), first = p.view.first_query(kv_head) + (item & (p.query_tiles - 1)) * columns;
+    return {first, min(p.view.first_query(kv_head + 1) - first, columns)};
+  }
+};
+
 // Issues the copies of one step after another, some steps ahead of their use. Steps of one page follow each other in
 // memory, so what a step costs beside its copies is a pointer and a count.
 template <class Shape>

