@@ -16,43 +16,61 @@ struct MergedRow {
   float4 out[share];  // of a lane: dimensions 4 (lane + 32 n) ..
   float maximum, sum;
 
-  // sum over n of 2^(maximum_n - overall) out_n, and of the same sums, of rows part(n) in order; `batch` of them are loaded at once.
-  // far: written by other blocks of this launch
-  template <int batch, bool far = false, class Part>
+  // sum over n of 2^(maximum_n - overall) out_n, and of the same sums, of at most `most` rows part(n) in order.
+  template <int most, class Part>
   __device__ __forceinline__ void add_up(int parts, const Part& part, int lane) {
-    maximum = -INFINITY, sum = 0.f;
+    float4 x[most][share];
+    float2 end[most];  // maximum, sum
 #pragma unroll
-    for (int d = 0; d < share; ++d) out[d] = make_float4(0.f, 0.f, 0.f, 0.f);
+    for (int n = 0; n < most; ++n) {
+      const float* row = part(min(n, parts - 1));
+      each_four(lane, [&](int d, int at) { x[n][d] = reinterpret_cast<const float4*>(row)[at]; });
+      end[n] = *reinterpret_cast<const float2*>(row + head_dim);
+      if (n >= parts) end[n] = make_float2(-INFINITY, 0.f);
+    }
+    maximum = end[0].x;
+#pragma unroll
+    for (int n = 1; n < most; ++n) maximum = fmaxf(maximum, end[n].x);
+    clear();
+#pragma unroll
+    for (int n = 0; n < most; ++n) {
+      const float weight = exp2_approx(end[n].x - maximum);
+      sum += weight * end[n].y;
+      add(weight, x[n]);
+    }
+  }
+
+  // The same of any number of rows, written by blocks of this launch.
+  template <class Part>
+  __device__ __forceinline__ void add_up_far(int parts, const Part& part, int lane) {
+    constexpr int batch = 16 / share;  // loads of a lane that are under way at once
+    maximum = -INFINITY;
+    clear();
 #pragma unroll 1
     for (int base = 0; base < parts; base += batch) {
+      const int count = min(batch, parts - base);
       float4 x[batch][share];
-      float2 end[batch];  // maximum, sum
-      float larger = maximum;
 #pragma unroll
       for (int n = 0; n < batch; ++n) {
-        const float* row = part(min(base + n, parts - 1));
-        each_four(lane, [&](int d, int at) { x[n][d] = load<far>(reinterpret_cast<const float4*>(row) + at); });
-        end[n] = load<far>(reinterpret_cast<const float2*>(row + head_dim));
+        const float* row = part(base + min(n, count - 1));
+        each_four(lane, [&](int d, int at) { x[n][d] = __ldcg(reinterpret_cast<const float4*>(row) + at); });
       }
+      // lane n, and every batch-th lane from it on: of row n
+      float2 mine = __ldcg(reinterpret_cast<const float2*>(part(base + min(lane % batch, count - 1)) + head_dim));
+      if (lane % batch >= count) mine = make_float2(-INFINITY, 0.f);
+      float larger = mine.x;
 #pragma unroll
-      for (int n = 0; n < batch; ++n) {
-        if (base + n >= parts) end[n] = make_float2(-INFINITY, 0.f);
-        larger = fmaxf(larger, end[n].x);
-      }
-      const float shrink = exp2_approx(maximum - larger);
+      for (int d = 1; d < batch; d *= 2) larger = fmaxf(larger, __shfl_xor_sync(full_warp, larger, d));
+      larger = fmaxf(larger, maximum);
+      const float shrink = exp2_approx(maximum - larger), factor = exp2_approx(mine.x - larger);
       maximum = larger;
-      sum *= shrink;
+      float total = factor * mine.y;
+#pragma unroll
+      for (int d = 1; d < batch; d *= 2) total += __shfl_xor_sync(full_warp, total, d);
+      sum = sum * shrink + total;
       scale(shrink);
 #pragma unroll
-      for (int n = 0; n < batch; ++n) {
-        const float weight = exp2_approx(end[n].x - maximum);
-        sum += weight * end[n].y;
-#pragma unroll
-        for (int d = 0; d < share; ++d) {
-          out[d].x += weight * x[n][d].x, out[d].y += weight * x[n][d].y;
-          out[d].z += weight * x[n][d].z, out[d].w += weight * x[n][d].w;
-        }
-      }
+      for (int n = 0; n < batch; ++n) add(__shfl_sync(full_warp, factor, n), x[n]);
     }
   }
 
@@ -81,14 +99,21 @@ struct MergedRow {
   }
 
  private:
-  template <bool far, class T>
-  __device__ __forceinline__ static T load(const T* x) {
-    if constexpr (far) return __ldcg(x);
-    else return *x;
+  __device__ __forceinline__ void clear() {
+    sum = 0.f;
+#pragma unroll
+    for (int d = 0; d < share; ++d) out[d] = make_float4(0.f, 0.f, 0.f, 0.f);
   }
   __device__ __forceinline__ void scale(float by) {
 #pragma unroll
     for (int d = 0; d < share; ++d) out[d].x *= by, out[d].y *= by, out[d].z *= by, out[d].w *= by;
+  }
+  __device__ __forceinline__ void add(float weight, const float4 (&x)[share]) {
+#pragma unroll
+    for (int d = 0; d < share; ++d) {
+      out[d].x += weight * x[d].x, out[d].y += weight * x[d].y;
+      out[d].z += weight * x[d].z, out[d].w += weight * x[d].w;
+    }
   }
   // use(d, at): the lane's d-th four floats are the at-th of the row
   template <class Use>
@@ -191,7 +216,7 @@ __device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart
       const float *first = slot(part.first, true, query), *rows = slot(part.first, false, query);
       const int stride = 2 * p.slot_columns * row_floats;
       MergedRow<head_dim> row;
-      row.template add_up<16 / MergedRow<head_dim>::share, true>(part.others + 1, [&](int m) { return m == 0 ? first : rows + m * stride; }, lane);
+      row.add_up_far(part.others + 1, [&](int m) { return m == 0 ? first : rows + m * stride; }, lane);
       row.store(p.view, head(part, query), turned, lane);
     }
   }
