@@ -100,7 +100,7 @@ typedef struct lmkit_kv_attend_args {
   int32_t max_query_tokens;  /* the most new tokens of one sequence in this step */
   int32_t max_kv_length;     /* the largest of kv_lengths */
   lmkit_kv_pages pages;
-  void* workspace; /* workspace_bytes(limits) */
+  void* workspace; /* the one append was given: what that left in it may be wanted */
 } lmkit_kv_attend_args;
 
 /* Copies whole layer parts from block to block (copy-on-write of shared blocks). */

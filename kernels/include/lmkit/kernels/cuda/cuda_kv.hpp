@@ -12,8 +12,11 @@
 // prompt is cut into chunks, nor on the batch. Slots that hold no token may contain anything, NaN included. Activations are fp16 or bf16, rows 8-byte aligned.
 //
 // On sm_90 append and attend start while launches before them end, and read the step's arrays (query_starts, kv_lengths,
-// block_tables, token_sequence) and the rope table before they wait. These must have been written before the step's first launch,
-// by a copy or by a kernel of an earlier step.
+// block_tables, token_sequence) and the rope table before they wait; attend also earlier tokens of sequences that have one new token. These must
+// have been written before the step's first launch, by a copy or by a kernel of an earlier step.
+//
+// append clears the counters in the workspace by which attend's blocks know who is last (kv_split.cuh), and attend leaves them cleared. So both
+// are given the same workspace, and nobody else writes to it.
 #pragma once
 
 #include <lmkit/base/error.hpp>
@@ -28,13 +31,13 @@
 
 namespace lmkit::kernels::cuda {
 
-// What decode attention needs of the workspace: (slots, columns, head_dim + 2) floats and (sequences + 1) step starts.
+// What decode attention needs of the workspace: slots, then counters (kv_split.cuh).
 struct DecodeWorkspace {
   std::int32_t all_workers;  // warps of its grid
   std::int32_t warps;        // of a block
   std::int32_t query_tiles;  // items of one key/value head
   std::int32_t columns;      // queries of an item
-  std::int64_t slots_at;     // bytes
+  std::int64_t counters_at;  // bytes
   bool overlap;              // a launch may start while the one before ends
   std::int32_t warpgroups;   // blocks of kv_prefill_wgmma.cuh's grid, a multiprocessor each; 0: prefill runs on kv_prefill.cuh
 };
@@ -68,8 +71,7 @@ class CudaKv {
   std::int64_t block_bytes() const noexcept { return view_.kv_heads * view_.head_bytes; }
 
   std::int64_t workspace_bytes(const KvLimits& limits) const noexcept {
-    const std::int64_t items = std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles;
-    return starts_bytes(limits.max_sequences) + PartialSlots::count(decode_.all_workers, items) * decode_.columns * (kernels_->head_dim + 2) * 4;
+    return decode_.counters_at + std::int64_t{limits.max_sequences} * view_.kv_heads * decode_.query_tiles * decode_.warps * 4;
   }
 
   Status append(const KvAppend& args, Stream stream) noexcept {
@@ -79,9 +81,7 @@ class CudaKv {
 
   Status attend(const KvAttend& args, Stream stream) noexcept {
     if (args.tokens == 0) return Status::ok;
-    DecodeWorkspace decode = decode_;
-    decode.slots_at = starts_bytes(args.pages.sequences);
-    return outcome(kernels_->attend(view(args.pages), decode, args, stream.handle), stream);
+    return outcome(kernels_->attend(view(args.pages), decode_, args, stream.handle), stream);
   }
 
   Status copy_blocks(const KvCopy& args, Stream stream) noexcept {
@@ -90,8 +90,6 @@ class CudaKv {
   }
 
  private:
-  static std::int64_t starts_bytes(std::int64_t sequences) noexcept { return ((sequences + 1) * 4 + 255) / 256 * 256; }
-
   KvView view(const KvPages& pages) const noexcept {
     KvView view = view_;
     view.sequences = pages.sequences;
@@ -143,6 +141,7 @@ inline CudaKv::CudaKv(const KvShape& shape, std::span<const KvKernels* const> ke
                 "a driver and a GPU that the build was made for", "--device cpu, or a build with this GPU in LMKIT_CUDA_ARCHS");
   if (!options.warpgroups) decode_.warpgroups = 0;
   if (shape.group_size < decode_.columns) decode_.columns = shape.group_size;
+  decode_.counters_at = PartialSlots{decode_.all_workers, decode_.warps}.count() * decode_.columns * part_row(shape.head_dim) * 4;
   view_.query_heads = shape.query_heads;
   view_.kv_heads = shape.kv_heads;
   view_.group_size = shape.group_size;

@@ -28,6 +28,8 @@ struct AppendParams {
   const float2* rope_table;  // (max_context, rotary_dim / 2)
   std::int32_t tokens;
   bool means_are_ready;      // of chunks
+  std::uint32_t* arrivals;   // attend's counters: (sequences, counters_each)
+  std::int32_t counters_each;
 };
 
 inline constexpr int append_rows = 8;
@@ -208,6 +210,8 @@ __global__ void __launch_bounds__(append_rows* warp_size, 6) append_kernel(const
     for (int i = threadIdx.x; i < p.rotary_dim / 2; i += blockDim.x) near_angles[i] = angles_of(p, position)[i];
   __syncthreads();
   wait_for_prerequisites();
+  if (blockIdx.y == 0)
+    for (int n = threadIdx.x; n < p.counters_each; n += blockDim.x) p.arrivals[sequence * p.counters_each + n] = 0;
   if (row >= first_v + view.kv_heads) return;
 
   float* x = rows[warp];

@@ -10,12 +10,14 @@
 // there is no barrier between warps. Scale and bias of a token of a folded codec meet its score and its probability:
 //     score_t = key_scale_t (q . code_t) + key_bias_t sum(q)      weight_t = p_t value_scale_t      bias += p_t value_bias_t
 // The mean of centred keys is one more key of a step, whose score goes to all others (kv_centre.cuh).
-// kv_line.cuh brings the pages, kv_merge.cuh adds up the parts of an item that several warps read.
+// kv_line.cuh brings the pages, kv_merge.cuh adds up what several warps have had of an item: a block's warps through shared memory at
+// the block's end, then the blocks, by whichever is last. No block waits for another.
 #pragma once
 
 #include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
 #include <lmkit/kernels/cuda/kv_line.cuh>
+#include <lmkit/kernels/cuda/kv_merge.cuh>
 
 #include <type_traits>
 
@@ -35,7 +37,9 @@ struct DecodeShape {
   static constexpr int stages = 3;
   // a packed codec is expanded to 16 bits for one step
   static constexpr int expanded_bytes = Stored::kind == TileKind::packed ? tiles * 4 * tile_tokens * head_dim : 0;
-  static constexpr int warp_bytes = stages * stage_bytes + expanded_bytes;
+  static constexpr int row_at = stages * stage_bytes + expanded_bytes;  // a head of the result, while it is turned back
+  static constexpr int warp_bytes = row_at + 4 * head_dim;
+  static_assert(8 * columns * part_row(head_dim) <= row_at, "a warp's last part, then its first, lie where its stages were");
   static constexpr int blocks = 2 * most_warps * warp_bytes <= 220 * 1024 ? 2 : 1;  // of a multiprocessor of sm_90
   static constexpr int shared_bytes(int warps, int sequences) { return warps * warp_bytes + (sequences + 1) * 4; }
 };
@@ -253,29 +257,61 @@ struct DecodeItem {
     }
   }
 
-  // Writes out, maximum and sum of `count` queries to a slot: (slot_columns, head_dim + 2)
-  __device__ __forceinline__ void end(float* slot, int count, int lane) {
+  // Dimensions 16 k + 2 g and the next one of a query. shift: what biases add
+  __device__ __forceinline__ float2 pair(int n, int k, int c, const float (&shift)[groups]) const {
+    float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);
+    if constexpr (Tile::folded) {
+      o.x = o.x * (Un::even_unit / weight_gain) + shift[k / group_depth];
+      o.y = o.y * (Un::odd_unit / weight_gain) + shift[k / group_depth];
+    }
+    return o;
+  }
+  // Over all tokens of what lanes hold for theirs.
+  __device__ __forceinline__ float total(int n, int c, float (&shift)[groups]) const {
+    for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_rows(bias[r][n][c]) : 0.f;
+    return sum_over_rows(sum[n][c]);
+  }
+
+  // Writes `count` queries as a part: (slot_columns, part_row)
+  __device__ __forceinline__ void write(float* part, int count, int lane) const {
     const int g = lane / 4, i = lane % 4;
 #pragma unroll
     for (int n = 0; n < tiles_of_8; ++n)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const float total = sum_over_rows(sum[n][c]);
         float shift[groups];
-        for (int r = 0; r < groups; ++r) shift[r] = Tile::folded ? sum_over_rows(bias[r][n][c]) : 0.f;
+        const float all = total(n, c, shift);
         const int query = n * 8 + 2 * i + c;
         if (query >= count) continue;
-        float* row = slot + query * (head_dim + 2);
+        float* row = part + query * part_row(head_dim);
 #pragma unroll
-        for (int k = 0; k < depth; ++k) {
-          float2 o = make_float2(out[n][k][c], out[n][k][c + 2]);  // dimensions 2g and 2g + 1 of the fragment
-          if constexpr (Tile::folded) {
-            o.x = o.x * (Un::even_unit / weight_gain) + shift[k / group_depth];
-            o.y = o.y * (Un::odd_unit / weight_gain) + shift[k / group_depth];
-          }
-          *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = o;
+        for (int k = 0; k < depth; ++k) *reinterpret_cast<float2*>(row + k * 16 + 2 * g) = pair(n, k, c, shift);
+        if (g == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum[n][c], all);
+      }
+  }
+
+  // Stores `count` queries of an item that is complete. head: the first one's result; row: (head_dim) in shared memory
+  __device__ __forceinline__ void store(const KvView& view, std::uint16_t* head, float* row, int count, int lane) const {
+#pragma unroll
+    for (int n = 0; n < tiles_of_8; ++n)
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float shift[groups];
+        const float all = total(n, c, shift);
+#pragma unroll 1
+        for (int i = 0; i < 4; ++i) {
+          const int query = n * 8 + 2 * i + c;
+          if (query >= count) break;
+          if (lane % 4 == i)
+#pragma unroll
+            for (int k = 0; k < depth; ++k) *reinterpret_cast<float2*>(row + k * 16 + lane / 4 * 2) = pair(n, k, c, shift);
+          MergedRow<head_dim> merged;
+          merged.sum = __shfl_sync(full_warp, all, i);
+          __syncwarp();
+          merged.read(row, lane);
+          merged.store(view, head + query * head_dim, row, lane);
+          __syncwarp();
         }
-        if (g == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum[n][c], total);
       }
   }
 };
@@ -288,43 +324,68 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
   using Item = DecodeItem<Codec, head_dim, tiles_of_8, T>;
   using Stored = KvTile<Codec, head_dim>;
   extern __shared__ __align__(128) std::byte shared[];
-  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+  __shared__ BlockPart ends[Shape::most_warps + 1];
+  const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, warps = blockDim.x / warp_size;
   std::byte* stages = shared + warp * Shape::warp_bytes;
-  auto* starts = reinterpret_cast<std::int32_t*>(shared + blockDim.x / warp_size * Shape::warp_bytes);
+  auto* starts = reinterpret_cast<std::int32_t*>(shared + warps * Shape::warp_bytes);
 
-  scan_steps<Shape::most_warps>(p.view, p.window, Shape::step_tokens, starts);
-  const int sequences = p.view.sequences;
-  const int items = p.view.kv_heads * p.query_tiles;
-  const KvSplit split = KvSplit::of(p.all_workers, starts[sequences] * items);
-  const int worker = warp * gridDim.x + blockIdx.x;  // neighbours on the line run on different multiprocessors
-  const int end = split.begin(worker + 1);
-  int at = split.begin(worker);
-
-  StepLoader<Shape> loader{p, starts, items, lane, at, end};
-  if (at < end) loader.next_page();
-  // So far the step's arrays were read. Queries, pages and the workspace belong to the launch before until it is done.
-  wait_for_prerequisites();
   start_dependents();
-  if (blockIdx.x == 0)
-    for (int s = threadIdx.x; s <= sequences; s += blockDim.x) p.step_starts[s] = starts[s];
-  if (at >= end) return;
+  scan_steps<Shape::most_warps>(p.view, p.window, Shape::step_tokens, starts);
+  const int items = p.view.kv_heads * p.query_tiles;
+  const KvSplit split = KvSplit::of(p.all_workers, starts[p.view.sequences] * items);
+  const int worker = blockIdx.x * warps + warp;
+  const int edge = split.begin(blockIdx.x * warps + lane), block_begin = __shfl_sync(full_warp, edge, 0);
+  const int begin = __shfl_sync(full_warp, edge, warp), end = __shfl_sync(full_warp, edge, warp + 1);
+  if (block_begin >= split.steps) {
+    if (blockIdx.x == 0) wait_for_prerequisites();  // a launch must not end before the one before it
+    return;
+  }
+
+  int at = begin;
+  StepLoader<Shape> loader{p, starts, items, lane, at, end};
   const std::uint32_t stages_at = shared_address(stages);
   int fill = 0, use = 0;  // stage indices
   const auto next = [](int stage) { return stage + 1 == Shape::stages ? 0 : stage + 1; };
-  for (; fill < Shape::stages - 1; ++fill) loader.issue(stages_at + fill * Shape::stage_bytes);
+  StepPlace place{};
+  ItemQueries queries{};
+  int length = 0, query_start = 0;
+  const auto take_item = [&] {
+    place = locate(starts, p.view.sequences, items, at);
+    queries = ItemQueries::of(p, place.item, Shape::columns);
+    length = p.view.kv_lengths[place.sequence], query_start = p.view.query_starts[place.sequence];
+  };
+  if (at < end) {
+    take_item();
+    loader.next_page();
+  }
+  const BlockPart part = block_part<Shape>(p, split, starts, edge, items, lane, warp, warps);
+  if (warp == 0 && lane == 0) ends[0] = part;
+  if (lane == 1) ends[1 + warp] = part;
 
+  // Before the launch before is done, only the step's arrays are read, and tokens of earlier steps: the new one is in an item's last step.
+  bool waited = false;
+  const int fresh = at + place.steps - place.step - 1;
+#pragma unroll 1
+  for (; fill < Shape::stages - 1; ++fill) {
+    if (!waited && loader.at >= min(fresh, end)) {
+      if (loader.at < end) loader.prefetch();
+      wait_for_prerequisites();
+      waited = true;
+    }
+    loader.issue(stages_at + fill * Shape::stage_bytes);
+  }
+  if (!waited) wait_for_prerequisites();
+
+  constexpr int part_bytes = 4 * part_row(head_dim);  // a query's
+  int first_bytes = 0;  // of the part of an item that others have begun and the stretch goes on behind
+  std::byte* first_part = reinterpret_cast<std::byte*>(p.slots) + PartialSlots{p.all_workers, warps}.of_warp(worker) * p.slot_columns * part_bytes;
   while (at < end) {
-    const StepPlace place = locate(starts, sequences, items, at);
-    const int kv_head = place.item / p.query_tiles, columns_from = place.item % p.query_tiles * Shape::columns;
-    const int first = p.view.first_query(kv_head) + columns_from;
-    const int count = min(p.view.first_query(kv_head + 1) - first, Shape::columns);
-    const int length = p.view.kv_lengths[place.sequence];
     const int steps = min(place.steps - place.step, end - at);
     int token = (first_step(length, p.window, Shape::step_tokens) + place.step) * Shape::step_tokens;
     const int low = p.window > 0 ? length - p.window : 0;
 
     Item item;
-    item.begin(p, p.q + static_cast<std::int64_t>(p.view.query_starts[place.sequence]) * p.q_stride, first, count, lane);
+    item.begin(p, p.q + query_start * p.q_stride, queries.first, queries.count, lane);
     for (int n = 0; n < steps; ++n, token += Shape::step_tokens) {
       wait_copies<Shape::stages - 2>();
       __syncwarp();
@@ -345,13 +406,26 @@ __global__ void __launch_bounds__((DecodeShape<Codec, head_dim, tiles_of_8>::mos
       item.add(p, stage, has_mean ? stage + Shape::step_bytes : nullptr, low - token, length - token, lane);
       if constexpr (Stored::kind == TileKind::packed) __syncwarp();
     }
-    const bool starts_item = place.step == 0, ends_item = place.step + steps == place.steps;
-    const std::int64_t slot = starts_item && ends_item ? PartialSlots::of_item(p.all_workers, place.sequence * items + place.item)
-                                                       : PartialSlots::of_part(worker, starts_item);
-    item.end(p.slots + slot * p.slot_columns * (head_dim + 2), count, lane);
+    const int item_begin = at - place.step;
     at += steps;
+    if (item_begin >= begin && item_begin + place.steps <= end) {
+      auto* row = reinterpret_cast<float*>(stages + Shape::row_at);
+      item.store(p.view, p.out + query_start * p.out_stride + queries.first * head_dim, row, queries.count, lane);
+    } else if (at < end) {  // the stages are still in use
+      first_bytes = queries.count * part_bytes;
+      item.write(reinterpret_cast<float*>(first_part), queries.count, lane);
+    } else {
+      __syncwarp();
+      item.write(reinterpret_cast<float*>(stages), queries.count, lane);
+    }
+    if (at < end) take_item();
   }
+  __syncwarp();
+  for (int n = 16 * lane; n < first_bytes; n += 16 * warp_size) copy16_async(stages_at + Shape::columns * part_bytes + n, first_part + n);
+  commit_copies();
   wait_copies<0>();
+  __syncthreads();
+  end_items<Shape, head_dim>(p, ends, shared, lane, warp, warps);
 }
 
 }  // namespace lmkit::kernels::cuda

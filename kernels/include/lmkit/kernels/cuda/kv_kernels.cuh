@@ -11,7 +11,6 @@
 #include <lmkit/kernels/cuda/cuda_kv.hpp>
 #include <lmkit/kernels/cuda/kv_append.cuh>
 #include <lmkit/kernels/cuda/kv_decode.cuh>
-#include <lmkit/kernels/cuda/kv_merge.cuh>
 #include <lmkit/kernels/cuda/kv_prefill.cuh>
 #include <lmkit/kernels/cuda/kv_prefill_wgmma.cuh>
 
@@ -86,7 +85,7 @@ struct KvLaunches {
     if constexpr (has_wide) error = wide(group_size) ? prepare_decode<2>(decode) : prepare_decode<1>(decode);
     else error = prepare_decode<1>(decode);
     if (error) return error;
-    if ((error = share_cut(merge_kernel<head_dim>)) || (error = share_cut(append_kernel<Codec, head_dim>))) return error;
+    if ((error = share_cut(append_kernel<Codec, head_dim>))) return error;
     if constexpr (Tile::may_centre)
       if ((error = share_cut(mean_kernel<head_dim>))) return error;
     decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
@@ -110,6 +109,10 @@ struct KvLaunches {
     return 0;
   }
 
+  static std::uint32_t* arrivals_of(const DecodeWorkspace& decode, void* workspace) noexcept {
+    return reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(workspace) + decode.counters_at);
+  }
+
   static int append(const KvView& view, const DecodeWorkspace& decode, const KvAppend& args, void* stream) noexcept {
     AppendParams p{};
     p.view = view;
@@ -122,6 +125,8 @@ struct KvLaunches {
     p.rotary_dim = args.rotary_dim;
     p.rope_table = reinterpret_cast<const float2*>(args.rope_table);
     p.tokens = args.tokens;
+    p.arrivals = arrivals_of(decode, args.workspace);
+    p.counters_each = view.kv_heads * decode.query_tiles * decode.warps;
     const auto on = static_cast<cudaStream_t>(stream);
     if constexpr (Tile::may_centre) {
       p.means_are_ready = view.centred && args.tokens > view.sequences;  // else every sequence has one new token, as a rule
@@ -153,14 +158,8 @@ struct KvLaunches {
   static int decode(const DecodeParams& p, int warps, void* stream) noexcept {
     using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
     const auto on = static_cast<cudaStream_t>(stream);
-    if (const int error = launch(decode_kernel<Codec, head_dim, tiles_of_8, T>, p.all_workers / warps, warps * warp_size,
-                                 Shape::shared_bytes(warps, p.view.sequences), on, p.overlap, p))
-      return error;
-    // a warp for every eighth of the parts that an item may be in
-    const int items = p.view.sequences * p.view.kv_heads * p.query_tiles;
-    const int merge_warps = std::clamp(p.all_workers / (8 * items), 1, most_merge_warps);
-    return launch(merge_kernel<head_dim>, dim3(p.view.query_heads, p.view.sequences), dim3(warp_size, merge_warps),
-                  merge_warps * (head_dim + 2) * sizeof(float), on, p.overlap, p, Shape::columns);
+    return launch(decode_kernel<Codec, head_dim, tiles_of_8, T>, p.all_workers / warps, warps * warp_size, Shape::shared_bytes(warps, p.view.sequences), on,
+                  p.overlap, p);
   }
 
   static int attend(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept {
@@ -177,8 +176,8 @@ struct KvLaunches {
     d.overlap = decode.overlap;
     d.all_workers = decode.all_workers;
     d.slot_columns = decode.columns;
-    d.step_starts = static_cast<std::int32_t*>(args.workspace);
-    d.slots = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + decode.slots_at);
+    d.arrivals = arrivals_of(decode, args.workspace);
+    d.slots = static_cast<float*>(args.workspace);
     if constexpr (has_wide) {
       if (const int error = wide(view.group_size) ? KvLaunches::decode<2>(d, decode.warps, stream) : KvLaunches::decode<1>(d, decode.warps, stream)) return error;
     } else {

@@ -19,21 +19,23 @@ struct DecodeParams {
   float scale;     // softmax scale, times log2 e unless soft_cap
   float soft_cap;  // 0: none
   std::int32_t window;
-  std::int32_t query_tiles;   // items of one key/value head
+  std::int32_t query_tiles;   // items of one key/value head: 1 or 2
   std::int32_t all_workers;   // warps of the grid
   std::int32_t slot_columns;  // queries a slot has room for
-  bool overlap;               // the merge may start while decode ends
-  float* slots;               // (slots, slot_columns, head_dim + 2): out, maximum, sum
-  std::int32_t* step_starts;  // (sequences + 1) written by the first block for the merge
+  bool overlap;               // may start while the launch before ends
+  std::uint32_t* arrivals;    // (sequences, items, warps of a block), kv_split.cuh
+  float* slots;               // (slots, slot_columns, part_row)
 };
+
+__device__ __forceinline__ int kv_head_of(const DecodeParams& p, int item) { return item >> (p.query_tiles - 1); }
 
 // Steps of one item of sequence s: those with a visible token, if it has one new token.
 __device__ __forceinline__ int first_step(int length, int window, int step_tokens) {
   return window > 0 && length > window ? (length - window) / step_tokens : 0;
 }
 __device__ __forceinline__ int steps_of(const KvView& view, int s, int window, int step_tokens) {
-  if (view.new_tokens(s) != 1) return 0;
   const int length = view.kv_lengths[s];
+  if (view.new_tokens(s) != 1) return 0;
   return (length + step_tokens - 1) / step_tokens - first_step(length, window, step_tokens);
 }
 
@@ -77,6 +79,15 @@ __device__ __forceinline__ StepPlace locate(const std::int32_t* starts, int sequ
   return {low, rest / steps, rest % steps, steps};
 }
 
+// The queries of an item.
+struct ItemQueries {
+  int first, count;
+  __device__ __forceinline__ static ItemQueries of(const DecodeParams& p, int item, int columns) {
+    const int kv_head = kv_head_of(p, item), first = p.view.first_query(kv_head) + (item & (p.query_tiles - 1)) * columns;
+    return {first, min(p.view.first_query(kv_head + 1) - first, columns)};
+  }
+};
+
 // Issues the copies of one step after another, some steps ahead of their use. Steps of one page follow each other in
 // memory, so what a step costs beside its copies is a pointer and a count.
 template <class Shape>
@@ -108,7 +119,7 @@ struct StepLoader {
       const int step = first_step(length, p.window, Shape::step_tokens) + place.step;
       table = p.view.block_tables + place.sequence * p.view.block_table_stride;
       pages = (length + p.view.block_tokens - 1) / p.view.block_tokens;
-      head_at = place.item / p.query_tiles * p.view.head_bytes;
+      head_at = kv_head_of(p, place.item) * p.view.head_bytes;
       item_left = min(place.steps - place.step, end - at);
       page = step / page_steps;
       skip = step % page_steps;
@@ -126,17 +137,24 @@ struct StepLoader {
     left = min(page_steps - skip, item_left);
     item_left -= left;
   }
-  // Copies the next step, if there is one, to a stage; always closes a group.
+  // Brings the next step to L2: harmless also while it is being written.
+  __device__ __forceinline__ void prefetch() const {
+    const std::byte* first = source - 16 * lane;
+#pragma unroll
+    for (int n = 0; n < Shape::step_bytes; n += 128 * warp_size)
+      if (n + 128 * lane < Shape::step_bytes) prefetch_l2(first + n + 128 * lane);
+    if (mean && lane % 8 == 0) prefetch_l2(mean);
+  }
+  // Copies the next step, if there is one, to a stage; always closes a group. The first page is asked for before.
   __device__ __forceinline__ void issue(std::uint32_t stage) {
     if (at < end) {
-      if (left == 0) next_page();
 #pragma unroll
       for (int n = 0; n < Shape::step_bytes; n += 16 * warp_size)
         if (n + 16 * warp_size <= Shape::step_bytes || n + 16 * lane < Shape::step_bytes) copy16_async(stage + n + 16 * lane, source + n);
       if (mean) copy16_async(stage + Shape::step_bytes + 16 * lane, mean);
       source += Shape::step_bytes;
-      --left;
       ++at;
+      if (--left == 0 && at < end) next_page();
     }
     commit_copies();
   }

@@ -81,6 +81,8 @@ __device__ __forceinline__ void copy16_async(std::uint32_t target, const void* s
 __device__ __forceinline__ void copy8_async(std::uint32_t target, const void* source, int bytes) {
   asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 8, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
 }
+// Brings a line of 128 bytes to L2.
+__device__ __forceinline__ void prefetch_l2(const void* source) { asm volatile("prefetch.global.L2 [%0];" ::"l"(source)); }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most `pending` of this thread's groups are under way.
 template <int pending>
@@ -120,6 +122,15 @@ __device__ __forceinline__ void wait_for_prerequisites() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// --- counting blocks of one launch ---------------------------------------------------------------------------------------
+
+// One more has arrived; returns how many had before. What this warp wrote before a __syncwarp, those see who arrive later.
+__device__ __forceinline__ std::uint32_t arrive(std::uint32_t* counter) {
+  std::uint32_t before;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  return before;
 }
 
 // --- arithmetic ----------------------------------------------------------------------------------------------------------
