@@ -58,6 +58,7 @@ class CudaDevice final : public Device {
 
   void put(void* to, const void* from, std::int64_t bytes) override {
     require(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice), "copying to the GPU");
+    require(cudaStreamSynchronize(nullptr), "copying to the GPU");  // which may go on when cudaMemcpy has returned
   }
 
   bool reads_host_memory() const noexcept override { return false; }
