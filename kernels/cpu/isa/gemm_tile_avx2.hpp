@@ -86,6 +86,8 @@ void quantised_tile(const std::byte* weights, std::int64_t blocks, const Activat
   constexpr int parts = F == WeightFormat::q8_0 ? 2 : 4;
   __m256 acc[Tokens][2] = {};
   for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel) {
+    if constexpr (Tokens < widest_quantised)  // bound by memory, where a Zen 3 does not look far enough ahead by itself
+      for (int line = 0; line < 16 * block_of(F).bytes; line += 64) __builtin_prefetch(weights + 2048 + line);
     const std::byte* quants = weights + (has_minimum ? 64 : 32);
     __m256i sums[Tokens][2] = {};
 #pragma GCC unroll 1
