@@ -31,8 +31,13 @@ constexpr bool is_quantised(WeightFormat format) noexcept { return block_of(form
 // 32 columns of 16 tokens' activations, quantised: x = scale * value, value = 128 high + low. One byte each is not enough: 8 bits
 // in front of every product cost the 135M model a mean divergence of 4e-3 in its next-token distributions, 15 bits 1e-6.
 struct alignas(64) ActivationBlock {
-  std::int8_t high[gemm_panel_tokens][32];  // in [-127, 127]
-  std::int8_t low[gemm_panel_tokens][32];   // in [-64, 63]
+  union {
+    struct {
+      std::int8_t high[gemm_panel_tokens][32];  // in [-127, 127]
+      std::int8_t low[gemm_panel_tokens][32];   // in [-64, 63]
+    };
+    std::int16_t values[gemm_panel_tokens][32];  // AVX2: whole, columns 4 j + 0, 2, 1, 3 in this order
+  };
   float scale[gemm_panel_tokens];
   float scaled_sum[gemm_panel_tokens];             // scale * sum(values): meets Q4_1's minimum
   std::int32_t minus_8_sums[gemm_panel_tokens];    // -8 sum(values): where Q4_0's integer sums start

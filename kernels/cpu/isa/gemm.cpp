@@ -18,7 +18,7 @@ namespace {
 
 constexpr float largest_activation = 127 * 128;
 
-float quantise_block(const float* x, std::int8_t* high, std::int8_t* low, std::int32_t& sum) noexcept {
+float quantise_block(const float* x, ActivationBlock& block, std::int64_t t, std::int32_t& sum) noexcept {
   // As integers, |x| orders like a float and NaN comes last, so a bad value shows in the scale.
   std::uint32_t largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, __builtin_bit_cast(std::uint32_t, x[i]) & 0x7fffffffu);
@@ -30,10 +30,17 @@ float quantise_block(const float* x, std::int8_t* high, std::int8_t* low, std::i
     // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low 16 bits; of what is not a number, any integer.
     const float shifted = x[i] * inverse + 0x1.8p23f;
     const std::int32_t value = static_cast<std::int16_t>(__builtin_bit_cast(std::int32_t, shifted));
-    high[i] = static_cast<std::int8_t>((value + 64) >> 7);
-    low[i] = static_cast<std::int8_t>(((value + 64) & 127) - 64);
+#if defined(LMKIT_ISA_IS_avx2)
+    block.values[t][i] = static_cast<std::int16_t>(value);
+#else
+    block.high[t][i] = static_cast<std::int8_t>((value + 64) >> 7);
+    block.low[t][i] = static_cast<std::int8_t>(((value + 64) & 127) - 64);
+#endif
     total += value;
   }
+#if defined(LMKIT_ISA_IS_avx2)
+  pair_columns(block.values[t]);
+#endif
   sum = total;
   return tiny ? 0.0f : peak / largest_activation;
 }
@@ -42,7 +49,7 @@ void quantise(const float* x, std::int64_t x_stride, std::int64_t tokens, std::i
   for (std::int64_t t = 0; t < tokens; ++t)
     for (std::int64_t b = 0; b < blocks; ++b) {
       std::int32_t sum;
-      const float scale = quantise_block(x + t * x_stride + 32 * b, panel[b].high[t], panel[b].low[t], sum);
+      const float scale = quantise_block(x + t * x_stride + 32 * b, panel[b], t, sum);
       panel[b].scale[t] = scale;
       panel[b].scaled_sum[t] = scale * static_cast<float>(sum);
       panel[b].minus_8_sums[t] = -8 * sum;

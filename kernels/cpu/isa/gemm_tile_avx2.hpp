@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gemm_tile.hpp for AVX2: a register is half a tile, 8 rows. vpmaddubsw adds pairs of u8 x s8 products in 16 bits:
-//   4-bit weights: 8 such pair sums of at most 2 * 15 * 127 still fit, so a block is widened to 32 bits once;
-//   8-bit weights: |w| as the unsigned side and a with w's sign keep one pair sum within 2 * 128 * 127 < 2^15.
+// gemm_tile.hpp for AVX2: a register is half a tile, 8 rows. Activations are whole 16-bit integers here, weights become such in
+// registers, and vpmaddwd multiplies 2 columns of 8 rows and adds each pair in 32 bits. High and low bytes apart (vpmaddubsw, twice as
+// many products an instruction) take as many instructions to multiply and add, and more around them.
 #pragma once
 
 #include "../gemm_kernels.hpp"
@@ -26,12 +26,13 @@ struct Out {
   std::int64_t stride;
   int rows;
 
-  void store(int token, const __m256 (&sums)[2]) const noexcept {
+  void store(int token, __m256 first, __m256 second) const noexcept {
     float* to = y + token * stride;
     if (rows >= 16) {
-      _mm256_storeu_ps(to, sums[0]);
-      _mm256_storeu_ps(to + 8, sums[1]);
+      _mm256_storeu_ps(to, first);
+      _mm256_storeu_ps(to + 8, second);
     } else {
+      const __m256 sums[2] = {first, second};
       std::memcpy(to, sums, sizeof(float) * static_cast<std::size_t>(rows));
     }
   }
@@ -43,73 +44,79 @@ inline __m256 load_8_halves(const std::byte* in) noexcept {
 
 inline __m256i load_32_bytes(const std::byte* in) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)); }
 
-inline __m256i broadcast(const std::int8_t* four) noexcept {
+// Columns 4 j + 0, 1, 2, 3 become 4 j + 0, 2, 1, 3: a pair are the columns whose weights a mask of 16 bits leaves.
+inline void pair_columns(std::int16_t (&values)[32]) noexcept {
+  for (int half = 0; half < 2; ++half) {
+    auto* at = reinterpret_cast<__m256i*>(values) + half;
+    _mm256_store_si256(at, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(_mm256_load_si256(at), 0xd8), 0xd8));
+  }
+}
+
+// Two activations for every row.
+inline __m256i broadcast(const std::int16_t* two) noexcept {
   std::int32_t bits;
-  std::memcpy(&bits, four, sizeof bits);
+  std::memcpy(&bits, two, sizeof bits);
   return _mm256_set1_epi32(bits);
 }
 
-// The integer dot products of 8 rows of a block with the activations of `Tokens` tokens. Unrolled over g, g++ 12 would
-// hoist every broadcast and spill.
-template <WeightFormat F, int Tokens>
-inline void block_sums(const std::byte* quants, const std::int8_t* a, __m256i (&sums)[Tokens]) noexcept {
-  const __m256i ones = _mm256_set1_epi16(1);
-  for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_setzero_si256();
-  if constexpr (F == WeightFormat::q8_0) {
-#pragma GCC unroll 1
-    for (int g = 0; g < 8; ++g) {
-      const __m256i w = _mm256_xor_si256(load_32_bytes(quants + 64 * g), _mm256_set1_epi8(-128));  // stored + 128
-      const __m256i size = _mm256_abs_epi8(w);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(broadcast(a + 32 * t + 4 * g), w));
-        sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, ones));
-      }
-    }
-  } else {
-    const __m256i nibble = _mm256_set1_epi8(15);
-#pragma GCC unroll 1
-    for (int g = 0; g < 4; ++g) {
-      const __m256i raw = load_32_bytes(quants + 64 * g);
-      const __m256i low = _mm256_and_si256(raw, nibble), high = _mm256_and_si256(_mm256_srli_epi16(raw, 4), nibble);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, broadcast(a + 32 * t + 4 * g)),
-                                               _mm256_maddubs_epi16(high, broadcast(a + 32 * t + 4 * g + 16)));
-        sums[t] = _mm256_add_epi16(sums[t], pairs);
-      }
-    }
-    for (int t = 0; t < Tokens; ++t) sums[t] = _mm256_madd_epi16(sums[t], ones);
-  }
+template <WeightFormat F>
+constexpr int groups = F == WeightFormat::q8_0 ? 8 : 4;  // of 64 bytes in a block
+
+// Of the bytes of a group, 4 a row, the columns that meet activations as pairs of 16 bits. Q8_0: part 0 is columns 0 and 2, part 1
+// columns 1 and 3; Q4: parts 0 and 1 are those of the low nibbles, 2 and 3 of the high ones.
+template <WeightFormat F>
+inline __m256i pairs_of(__m256i raw, int part) noexcept {
+  if constexpr (F == WeightFormat::q8_0) return part == 0 ? _mm256_and_si256(raw, _mm256_set1_epi16(255)) : _mm256_srli_epi16(raw, 8);
+  if (part == 1) return _mm256_and_si256(_mm256_srli_epi16(raw, 8), _mm256_set1_epi16(15));
+  if (part == 2) return _mm256_and_si256(_mm256_srli_epi16(raw, 4), _mm256_set1_epi16(15));
+  return part == 0 ? _mm256_and_si256(raw, _mm256_set1_epi16(15)) : _mm256_srli_epi16(raw, 12);
+}
+
+// sums += weights * activations, pairs of columns. As intrinsics, g++ 12 moves all products in front of all sums and spills.
+inline void add_dots(__m256i (&sums)[2], const __m256i (&weights)[2], __m256i activations) noexcept {
+  __m256i product0, product1;
+  asm("vpmaddwd %6, %4, %2\n\tvpmaddwd %6, %5, %3\n\tvpaddd %2, %0, %0\n\tvpaddd %3, %1, %1"
+      : "+x"(sums[0]), "+x"(sums[1]), "=&x"(product0), "=&x"(product1)
+      : "x"(weights[0]), "x"(weights[1]), "x"(activations));
 }
 
 template <WeightFormat F, int Tokens>
 void quantised_tile(const std::byte* weights, std::int64_t blocks, const ActivationBlock* panel, int first, Out out) noexcept {
   constexpr bool has_minimum = F == WeightFormat::q4_1;
+  constexpr int parts = F == WeightFormat::q8_0 ? 2 : 4;
   __m256 acc[Tokens][2] = {};
-  for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel)
+  for (std::int64_t b = 0; b < blocks; ++b, weights += 16 * block_of(F).bytes, ++panel) {
+    if constexpr (Tokens < widest_quantised)  // bound by memory, where a Zen 3 does not look far enough ahead by itself
+      for (int line = 0; line < 16 * block_of(F).bytes; line += 64) __builtin_prefetch(weights + 2048 + line);
+    const std::byte* quants = weights + (has_minimum ? 64 : 32);
+    __m256i sums[Tokens][2] = {};
+#pragma GCC unroll 1
+    for (int g = 0; g < groups<F>; ++g) {
+      const __m256i raw[2] = {load_32_bytes(quants + 64 * g), load_32_bytes(quants + 64 * g + 32)};
+      const std::int16_t* a = panel->values[first] + 4 * g;
+#pragma GCC unroll 4
+      for (int part = 0; part < parts; ++part) {
+        const __m256i w[2] = {pairs_of<F>(raw[0], part), pairs_of<F>(raw[1], part)};
+#pragma GCC unroll 4
+        for (int t = 0; t < Tokens; ++t) add_dots(sums[t], w, broadcast(a + 32 * t + 2 * (part & 1) + 16 * (part >> 1)));
+      }
+    }
+    const std::int32_t* start = (F == WeightFormat::q8_0 ? panel->minus_128_sums : panel->minus_8_sums) + first;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      const std::byte* quants = weights + (has_minimum ? 64 : 32) + 32 * half;
-      __m256i high[Tokens], sums[Tokens];
-      block_sums<F, Tokens>(quants, panel->high[first], high);
-      block_sums<F, Tokens>(quants, panel->low[first], sums);
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t) {
-        sums[t] = _mm256_add_epi32(sums[t], _mm256_slli_epi32(high[t], 7));
-        if (F == WeightFormat::q4_0) sums[t] = _mm256_add_epi32(sums[t], _mm256_set1_epi32(panel->minus_8_sums[first + t]));
-      }
       const __m256 d = load_8_halves(weights + 16 * half);
       const __m256 m = has_minimum ? load_8_halves(weights + 32 + 16 * half) : __m256{};
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
-        const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t]), d);
+        if (!has_minimum) sums[t][half] = _mm256_add_epi32(sums[t][half], _mm256_set1_epi32(start[t]));
+        const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[t][half]), d);
         acc[t][half] = _mm256_fmadd_ps(scaled, _mm256_set1_ps(panel->scale[first + t]), acc[t][half]);
         if (has_minimum) acc[t][half] = _mm256_fmadd_ps(m, _mm256_set1_ps(panel->scaled_sum[first + t]), acc[t][half]);
       }
     }
+  }
 #pragma GCC unroll 4
-  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
+  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t][0], acc[t][1]);
 }
 
 // Column c of rows 0 to 7 or 8 to 15.
@@ -146,7 +153,7 @@ void float_tile(const std::byte* weights, std::int64_t cols, const float* x, std
   }
   if (c < cols) add_column(c, false);
 #pragma GCC unroll 4
-  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t]);
+  for (int t = 0; t < Tokens; ++t) out.store(t, acc[t][0], acc[t][1]);
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 //
 // A PackedMatrix holds the same bits as the file's rows, interleaved 16 rows at a time so that a vector register holds
 // one step of 16 rows and no horizontal sum is needed. Quantised weights meet activations quantised to 15 bits in
-// runs of 32 (scale = max|x| / (127 * 128)), as integer dot products of the activations' high and low bytes:
+// runs of 32 (scale = max|x| / (127 * 128)), as integer dot products of the activations' high and low bytes (on AVX2 of both at once):
 //     sum_i (d q_i + m) (s a_i) = d s (sum_i q_i a_i) + m s (sum_i a_i)
 // Cost: the weights are read once per call (memory bound for few tokens), 2 * tokens * rows * cols operations.
 #pragma once

@@ -31,24 +31,43 @@ inline constexpr int kv_direct_rows = 6;    // up to here codes are converted in
 
 // --- the two products: scores = q k, and acc += p v --------------------------------------------------------------------
 
+// sum[r] += factors[r * stride] * units i.. of a row of stored values
+template <class V, class Element, int Rows, int Units>
+LMKIT_HD void add_products(const float* factors, int stride, const std::byte* row, int i,
+                           typename V::F (&sum)[Rows][Units * Element::parts]) noexcept {
+  using F = typename V::F;
+  constexpr int parts = Element::parts, columns = Units * parts;
+  if constexpr (Rows * columns + columns < V::registers) {
+    F values[columns];
+    for (int u = 0; u < Units; ++u) Element::template load<V>(row, i + u * V::lanes, values + u * parts);
+    for (int r = 0; r < Rows; ++r) {
+      const F x = V::set1(factors[r * stride]);
+      for (int c = 0; c < columns; ++c) sum[r][c] = V::fma(x, values[c], sum[r][c]);
+    }
+  } else {  // registers are left for the factors alone
+    F x[Rows];
+    for (int r = 0; r < Rows; ++r) x[r] = V::set1(factors[r * stride]);
+    for (int u = 0; u < Units; ++u) {
+      F values[parts];
+      Element::template load<V>(row, i + u * V::lanes, values);
+      for (int r = 0; r < Rows; ++r)
+        for (int p = 0; p < parts; ++p) sum[r][u * parts + p] = V::fma(x[r], values[p], sum[r][u * parts + p]);
+    }
+  }
+}
+
 // scores[r][t] = sum_d q[r][d] * k[d][t] for 64 tokens.   q: rows q_stride apart; keys: (head_dim, 64) Elements
 template <class Isa, class Element, int Rows>
 LMKIT_HD void score_rows(const float* q, int q_stride, const std::byte* keys, int head_dim, float* scores) noexcept {
   using V = Simd<Isa>;
   using F = typename V::F;
   constexpr int parts = Element::parts;
-  constexpr int units = V::columns / parts;  // of `parts` vectors
+  constexpr int units = V::columns(Rows, parts) / parts;  // of `parts` vectors
   constexpr int run = kv_block_tokens / parts;
   for (int t = 0; t < run; t += units * V::lanes) {
     F sum[Rows][units * parts] = {};
-    for (int d = 0; d < head_dim; ++d) {
-      F k[units * parts];
-      for (int u = 0; u < units; ++u) Element::template load<V>(keys + d * Element::row_bytes(kv_block_tokens), t + u * V::lanes, k + u * parts);
-      for (int r = 0; r < Rows; ++r) {
-        const F x = V::set1(q[r * q_stride + d]);
-        for (int c = 0; c < units * parts; ++c) sum[r][c] = V::fma(x, k[c], sum[r][c]);
-      }
-    }
+    for (int d = 0; d < head_dim; ++d)
+      add_products<V, Element, Rows, units>(q + d, q_stride, keys + d * Element::row_bytes(kv_block_tokens), t, sum);
     for (int r = 0; r < Rows; ++r)
       for (int u = 0; u < units; ++u)
         for (int p = 0; p < parts; ++p)
@@ -67,14 +86,7 @@ LMKIT_HD void add_values_columns(const float* p, int tokens, const std::byte* va
   for (int r = 0; r < Rows; ++r)
     for (int u = 0; u < Units; ++u)
       for (int part = 0; part < parts; ++part) sum[r][u * parts + part] = V::load(acc + r * width + part * part_stride + i + u * V::lanes);
-  for (int t = 0; t < tokens; ++t) {
-    F v[Units * parts];
-    for (int u = 0; u < Units; ++u) Element::template load<V>(values + t * row_bytes, i + u * V::lanes, v + u * parts);
-    for (int r = 0; r < Rows; ++r) {
-      const F x = V::set1(p[r * kv_block_tokens + t]);
-      for (int c = 0; c < Units * parts; ++c) sum[r][c] = V::fma(x, v[c], sum[r][c]);
-    }
-  }
+  for (int t = 0; t < tokens; ++t) add_products<V, Element, Rows, Units>(p + t, kv_block_tokens, values + t * row_bytes, i, sum);
   for (int r = 0; r < Rows; ++r)
     for (int u = 0; u < Units; ++u)
       for (int part = 0; part < parts; ++part) V::store(acc + r * width + part * part_stride + i + u * V::lanes, sum[r][u * parts + part]);
@@ -83,7 +95,7 @@ LMKIT_HD void add_values_columns(const float* p, int tokens, const std::byte* va
 template <class Isa, class Element, int Rows>
 LMKIT_HD void add_values_rows(const float* p, int tokens, const std::byte* values, std::int64_t row_bytes, float* acc, int width) noexcept {
   using V = Simd<Isa>;
-  constexpr int units = V::columns / Element::parts;
+  constexpr int units = V::columns(Rows, Element::parts) / Element::parts;
   const int part_stride = width / Element::parts;
   int i = 0;
   for (; i + units * V::lanes <= part_stride; i += units * V::lanes)

@@ -105,7 +105,9 @@ struct SimdVectors {
 
 template <class Isa>
 struct Simd : SimdVectors<4> {
-  static constexpr int columns = 2;  // accumulators side by side in a tile of 6 rows: 12 of 16 registers
+  static constexpr int registers = 16;
+  // Accumulators side by side in a tile of `rows` rows, times Elements of so many parts: in 6 rows 12 registers.
+  static constexpr int columns(int, int) noexcept { return 2; }
   LMKIT_HD static F fma(F a, F b, F c) noexcept { return a * b + c; }
   LMKIT_HD static F max2(F a, F b) noexcept { return a > b ? a : b; }
   LMKIT_HD static F load_half(const std::byte* p) noexcept {
@@ -122,7 +124,8 @@ struct Simd : SimdVectors<4> {
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 template <>
 struct Simd<isa::avx2> : SimdVectors<8> {
-  static constexpr int columns = 2;
+  static constexpr int registers = 16;
+  static constexpr int columns(int rows, int parts) noexcept { return rows == 1 ? 8 : rows + parts <= 4 ? 4 : 2; }
   LMKIT_HD static F fma(F a, F b, F c) noexcept { return _mm256_fmadd_ps(a, b, c); }
   LMKIT_HD static F max2(F a, F b) noexcept { return _mm256_max_ps(a, b); }
   LMKIT_HD static I bytes(const std::byte* p) noexcept {
@@ -140,7 +143,8 @@ struct Simd<isa::avx2> : SimdVectors<8> {
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 template <>
 struct Simd<isa::avx512> : SimdVectors<16> {
-  static constexpr int columns = 4;  // 24 of 32 registers
+  static constexpr int registers = 32;
+  static constexpr int columns(int, int) noexcept { return 4; }
   LMKIT_HD static F fma(F a, F b, F c) noexcept { return _mm512_fmadd_ps(a, b, c); }
   LMKIT_HD static F max2(F a, F b) noexcept { return _mm512_max_ps(a, b); }
   LMKIT_HD static I bytes(const std::byte* p) noexcept {
