@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Barriers in shared memory that count arrivals and bytes, and the blocks of a cluster (sm_90), which write to each other's
-// shared memory.
+// The blocks of a cluster (sm_90), which write to each other's shared memory, and its barriers.
 #pragma once
 
-#include <lmkit/kernels/cuda/prim.cuh>
+#include <lmkit/kernels/cuda/barrier.cuh>
 
 #include <cstdint>
 
 namespace lmkit::kernels::cuda {
 
-// --- barriers in shared memory: a phase ends when `count` have arrived and the bytes they expect have come ---
-
-__device__ __forceinline__ void init_barrier(std::uint32_t barrier, int count) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-__device__ __forceinline__ void arrive(std::uint32_t barrier) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(barrier) : "memory");
-}
-// Returns when the phase of that parity has ended; at once for the odd one of a barrier that is new.
+// Returns when the phase of that parity has ended, and what other blocks wrote before is seen; at once for the odd one of a barrier that is new.
 __device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
   std::uint32_t done = 0;
   while (!done) {
@@ -29,8 +20,6 @@ __device__ __forceinline__ void wait_phase(std::uint32_t barrier, int parity) {
 #endif
   }
 }
-
-// --- the blocks of a cluster (sm_90) ---
 
 // In two steps for all threads of the cluster, of which some may leave without waiting: barriers that were set up before the first are
 // known to all after the second.

@@ -174,7 +174,7 @@ __device__ __forceinline__ void multiply(const FewParams& p, const Places& at, L
                    "f"(c[n][1]), "f"(c[n][2]), "f"(c[n][3])
                    : "memory");
     __syncwarp();
-    if (lane == 0) arrive(at.full(set));
+    if (lane == 0) barrier_arrive(at.full(set));
   }
   wait_copies<0>();
 }
@@ -247,7 +247,7 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
       for (int w = 0; w < workers; ++w) sum[n] += load_float(at.parts + ((set * workers + w) * sums + n * all + thread) * 4);
     }
     __syncwarp();
-    if (thread % warp_size == 0) arrive(at.free(set));
+    if (thread % warp_size == 0) barrier_arrive(at.free(set));
     if (p.splits == 1) {
 #pragma unroll
       for (int n = 0; n < token_tiles; ++n) store<T>(p, Value(p, tile, n * all + thread), sum[n], old[n]);
@@ -298,9 +298,9 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
     for (int s = 0; s < stages - 1; ++s) loader.copy_weights(at.ring + s * stage_bytes);
   if (threadIdx.x == 0)
     for (int set = 0; set < 2; ++set) {
-      init_barrier(at.full(set), workers);
-      init_barrier(at.free(set), adders);
-      init_barrier(at.landed(set), 1);
+      barrier_init(at.full(set), workers);
+      barrier_init(at.free(set), adders);
+      barrier_init(at.landed(set), 1);
     }
   __syncthreads();
   if (p.splits > 1) meet_cluster();

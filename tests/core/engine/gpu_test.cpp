@@ -184,7 +184,7 @@ TEST_CASE("nothing is allocated on a GPU once the engine is ready, and the ledge
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   const auto model = std::make_shared<TinyModel>(seed, gpu_shape);
-  const auto used = [] {
+  const auto used = [] {  // of the whole GPU: nobody else may come or go meanwhile
     const auto gpu = cuda_library().gpus().at(0);
     return gpu.memory - gpu.free;
   };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What sm_90a adds: products of a warpgroup (four warps, the first's index a multiple of 4) whose operands lie
-// in shared memory, barriers in shared memory that count arrivals, and registers that move between warpgroups. Only code
-// under __CUDA_ARCH_FEAT_SM90_ALL may call these (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
+// What sm_90a adds: products of a warpgroup (four warps, the first's index a multiple of 4) whose operands lie in shared memory, and
+// registers that move between warpgroups. Only code under __CUDA_ARCH_FEAT_SM90_ALL may call these (PTX ISA, "Asynchronous Warpgroup
+// Level Matrix Instructions").
 //
 // A matrix in shared memory is made of cores: eight rows of 16 consecutive bytes, 128 bytes in a piece. Rows are those of A
 // or columns of B, a core holds eight values of the dimension that is summed over. A descriptor says where the first core is, how
@@ -12,7 +12,7 @@
 // reads. The compiler cannot know, so registers are named again (`hold`) behind the wait.
 #pragma once
 
-#include <lmkit/kernels/cuda/prim.cuh>
+#include <lmkit/kernels/cuda/barrier.cuh>
 
 #include <type_traits>
 
@@ -20,33 +20,7 @@ namespace lmkit::kernels::cuda {
 
 inline constexpr int warpgroup_threads = 128;
 
-// --- barriers in shared memory -----------------------------------------------------------------------------------------
-
-__device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-// Whether phase `phase` is complete: 0, 1, 2, … of which only the lowest bit counts.
-__device__ __forceinline__ bool barrier_test(std::uint32_t barrier, int phase) {
-  std::uint32_t done;
-  asm volatile("{\n.reg .pred p;\nmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-               : "=r"(done)
-               : "r"(barrier), "r"(phase & 1)
-               : "memory");
-  return done;
-}
-// Returns when it is.
-__device__ __forceinline__ void barrier_wait(std::uint32_t barrier, int phase) {
-  std::uint32_t done;
-  do {
-    asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-                 : "=r"(done)
-                 : "r"(barrier), "r"(phase & 1)
-                 : "memory");
-  } while (!done);
-}
+// --- threads of a block meet ----------------------------------------------------------------------------------------------
 
 // Of `threads` threads, by the block's numbered barrier.
 __device__ __forceinline__ void numbered_wait(int number, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory"); }
