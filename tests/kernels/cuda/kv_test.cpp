@@ -75,8 +75,8 @@ TEST_CASE("Many short sequences, of which a warp takes several, agree with float
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
-  std::vector<int> lengths(600);
-  for (int& length : lengths) length = std::uniform_int_distribution(1, 50)(random);
+  std::vector<int> lengths(900);
+  for (int& length : lengths) length = std::uniform_int_distribution(1, 70)(random);
   const auto cases = all_cases();
   for (const std::size_t index : {1, 15, 19, 23})
     for (const bool hadamard : {false, true}) {
