@@ -218,10 +218,11 @@ struct Rows {
 template <class T, int tokens, int pieces>
 struct Sums {
   static constexpr int wide = tokens / 8;
+  static constexpr int chains = most_pieces / pieces;  // of products that add to the same sum
   const WarpgroupParams& p;
   const Block& at;
   int group, tile, thread, lane;
-  float c[pieces][tokens / 2];
+  float c[pieces][chains][tokens / 2];
   uint2 old[pieces][wide];  // what y holds before, if it is added to
 
   __device__ __forceinline__ Sums(const WarpgroupParams& p, const Block& at, int group, int tile)
@@ -229,7 +230,9 @@ struct Sums {
 #pragma unroll
     for (int n = 0; n < pieces; ++n)
 #pragma unroll
-      for (int v = 0; v < tokens / 2; ++v) c[n][v] = 0.f;
+      for (int chain = 0; chain < chains; ++chain)
+#pragma unroll
+        for (int v = 0; v < tokens / 2; ++v) c[n][chain][v] = 0.f;
     if (p.end != LinearEnd::add) return;
 #pragma unroll
     for (int n = 0; n < pieces; ++n)
@@ -241,10 +244,25 @@ struct Sums {
   __device__ __forceinline__ int piece(int n) const { return group * pieces + n; }
   __device__ __forceinline__ bool exists(int n) const { return n + 1 < pieces || piece(n) < pieces_of(p.eights); }
   __device__ __forceinline__ Rows<T> rows_of(int n) const { return Rows<T>(p, tile, piece(n) * piece_eights + thread / warp_size * 2, lane); }
-  __device__ __forceinline__ float4 unit(int n, int e) const { return make_float4(c[n][4 * e], c[n][4 * e + 1], c[n][4 * e + 2], c[n][4 * e + 3]); }
+  __device__ __forceinline__ float4 unit(int n, int e) const {
+    const float* const sum = &c[n][0][4 * e];
+    return make_float4(sum[0], sum[1], sum[2], sum[3]);
+  }
   __device__ __forceinline__ bool is_own(int u) const { return p.splits == 1 || u % 2 == at.part; }
   // Where a unit's other half is sent to, of this thread.
   __device__ __forceinline__ std::uint32_t place() const { return at.sent + group * sent_bytes(tokens, pieces) + thread * 16; }
+
+  // Adds up the chains, after all products.
+  __device__ __forceinline__ void join() {
+#pragma unroll
+    for (int n = 0; n < pieces; ++n)
+#pragma unroll
+      for (int chain = 0; chain < chains; ++chain) {
+        hold(c[n][chain]);
+#pragma unroll
+        for (int v = 0; chain > 0 && v < tokens / 2; ++v) c[n][0][v] += c[n][chain][v];
+      }
+  }
 
   __device__ __forceinline__ void send_others(int turn) const {
     if (turn == 0) cluster_wait();
@@ -313,7 +331,7 @@ __device__ __forceinline__ void multiply(const WarpgroupParams& p, const Block& 
 #pragma unroll
         for (int n = 0; n < pieces; ++n) {
           const int piece = sums.exists(n) ? sums.piece(n) : 0;  // products start on no condition
-          Product<tokens, T>::add(sums.c[n], swizzled_matrix(stage + piece * piece_bytes) + 2 * k, b + 2 * k, 1);
+          Product<tokens, T>::add(sums.c[n][k % sums.chains], swizzled_matrix(stage + piece * piece_bytes) + 2 * k, b + 2 * k, 1);
         }
       commit_products();
       wait_products<1>();
@@ -321,9 +339,8 @@ __device__ __forceinline__ void multiply(const WarpgroupParams& p, const Block& 
       before = w.stage;
     }
     wait_products<0>();
-#pragma unroll
-    for (int n = 0; n < pieces; ++n) hold(sums.c[n]);
     if (rings) barrier_arrive(at.free(before));
+    sums.join();
     sums.finish(turn);
   }
 }
