@@ -23,11 +23,13 @@ TEST_CASE("Attention over centred keys agrees with float64, decoding and in chun
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
   const std::vector<int> lengths = {1, 63, 64, 65, 200, 650, 31, 128};
-  for (const Case& c : int4_cases())
-    for (const Knobs& knobs : {Knobs{.query_heads = 4, .kv_heads = 2, .group_size = 2, .centred = true},
-                               {.query_heads = 12, .kv_heads = 1, .group_size = 12, .hadamard = true, .centred = true, .common = 2},
-                               {.query_heads = 2, .kv_heads = 2, .group_size = 1, .rope_pairs = LMKIT_ROPE_NONE, .block_tokens = 128, .centred = true, .common = 3},
-                               {.query_heads = 4, .kv_heads = 2, .group_size = 2, .hadamard = true, .soft_cap = 10, .window = 130, .centred = true, .common = 1}}) {
+  const std::vector<Knobs> variants = {
+      {.query_heads = 4, .kv_heads = 2, .group_size = 2, .centred = true},
+      {.query_heads = 12, .kv_heads = 1, .group_size = 12, .hadamard = true, .centred = true, .common = 2},
+      {.query_heads = 2, .kv_heads = 2, .group_size = 1, .rope_pairs = LMKIT_ROPE_NONE, .block_tokens = 128, .centred = true, .common = 3},
+      {.query_heads = 4, .kv_heads = 2, .group_size = 2, .hadamard = true, .soft_cap = 10, .window = 130, .centred = true, .common = 1}};
+  for (const Case& c : some_of(int4_cases()))
+    for (const Knobs& knobs : some_of(variants)) {
       Run run(c, knobs, {400, 70, 70, 70, 280, 730, 40, 260}, 2000, seed);
       run.append(lengths);
       run.attend();
@@ -75,9 +77,12 @@ TEST_CASE("Pages do not depend on how a prompt is cut, nor on the batch") {
     Knobs knobs;
   };
   const auto cases = all_cases();
-  for (const Kind& kind : {Kind{int4_case<128>(), {.hadamard = true, .centred = true, .common = 1}}, Kind{int4_case<64>(), {.centred = true}},
-                           Kind{int4_case<256>(), {.hadamard = true, .block_tokens = 128, .centred = true}}, Kind{int4_case<128>(), {.hadamard = true}},
-                           Kind{cases[13], {}}, Kind{cases[15], {.hadamard = true}}}) {
+  for (const Kind& kind : some_of<Kind>({{int4_case<128>(), {.hadamard = true, .centred = true, .common = 1}},
+                                         {int4_case<64>(), {.centred = true}},
+                                         {int4_case<256>(), {.hadamard = true, .block_tokens = 128, .centred = true}},
+                                         {int4_case<128>(), {.hadamard = true}},
+                                         {cases[13], {}},
+                                         {cases[15], {.hadamard = true}}})) {
     constexpr int length = 333;
     std::vector<std::vector<int>> cuts = {{length}, {64, 64, 64, 141}, {1, 62, 1, 1, 200, 2, 66}, std::vector<int>(length, 1)};
     std::vector<std::byte> expected;

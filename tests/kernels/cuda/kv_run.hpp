@@ -13,6 +13,7 @@
 #include <catch.hpp>
 
 #include <cstdio>
+#include <cstdlib>
 #include <future>
 
 namespace lmkit::kernels::cuda {
@@ -251,5 +252,20 @@ struct Run {
 };
 
 inline std::uint64_t fresh_seed() { return std::random_device{}(); }
+
+// LMKIT_TEST_EVERY=n, for tools that make kernels a hundred times slower: loops that ask some_of or few leave every n-th turn.
+inline int test_every() {
+  const char* text = std::getenv("LMKIT_TEST_EVERY");
+  return text ? std::max(1, std::atoi(text)) : 1;
+}
+// The first of those left is any.
+template <class T>
+std::vector<T> some_of(std::vector<T> all) {
+  const std::size_t every = std::min<std::size_t>(test_every(), all.size());
+  std::vector<T> some;
+  for (std::size_t n = every > 1 ? fresh_seed() % every : 0; n < all.size(); n += every) some.push_back(all[n]);
+  return some;
+}
+inline int few(int times) { return (times + test_every() - 1) / test_every(); }
 
 }  // namespace lmkit::kernels::cuda
