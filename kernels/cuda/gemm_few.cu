@@ -37,27 +37,9 @@ Kernel kernel_of(Dtype dtype, int token_tiles, int stages) {
   return dtype == Dtype::bf16 ? kernel_of<__nv_bfloat16>(token_tiles, stages) : kernel_of<__half>(token_tiles, stages);
 }
 
-// A launch's attributes: overlap with the launch before, clusters.
-struct Launch {
-  Launch(int blocks, int splits, std::int64_t shared, bool overlaps, cudaStream_t stream) {
-    if (overlaps) {
-      attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
-    }
-    if (splits > 1) {
-      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-      attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(splits), 1, 1};
-    }
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(few::threads);
-    config.dynamicSmemBytes = static_cast<std::size_t>(shared);
-    config.stream = stream;
-    config.attrs = attributes;
-  }
-  Launch(const Launch&) = delete;
-  cudaLaunchAttribute attributes[2]{};
-  cudaLaunchConfig_t config{};
-};
+LaunchConfig config_of(int clusters, int way, std::int64_t shared) noexcept {
+  return {.grid = dim3(static_cast<unsigned>(clusters << way)), .block = dim3(few::threads), .shared = static_cast<std::size_t>(shared), .cluster_blocks = way == 0 ? 0u : 1u << way};
+}
 
 void require(cudaError_t error) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("preparing the kernels for few tokens failed: ") + cudaGetErrorString(error));
@@ -82,11 +64,9 @@ FewGemm::FewGemm() {
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
       }
   clusters_[0] = multiprocessors;
-  overlaps_ = attributes.ptxVersion >= 90;  // what was compiled for less can wait neither for a launch nor for a cluster
-  for (int way = 1; overlaps_ && way < warp_ways; ++way) {
-    const Launch launch(multiprocessors >> way << way, 1 << way, shared_, false, nullptr);
-    require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 1, 4), &launch.config));
-  }
+  overlaps_ = may_overlap(kernel_of(Dtype::bf16, 1, 4));  // what cannot wait for a launch cannot for a cluster either
+  for (int way = 1; overlaps_ && way < warp_ways; ++way)
+    require(config_of(multiprocessors >> way, way, shared_).active_clusters(clusters_[way], kernel_of(Dtype::bf16, 1, 4)));
 }
 
 int FewGemm::stages_of(int way, const GemmShape& shape, std::int64_t tokens) const noexcept {
@@ -119,8 +99,9 @@ Status FewGemm::run(int way, const GemmShape& shape, const GemmArgs& args, Strea
                          .clusters = (tiles + turns - 1) / turns,
                          .end = shape.end,
                          .is_f32 = shape.out == Dtype::f32};
-  const Launch launch(params.clusters * splits, splits, few::shared_bytes(cols, tokens, token_tiles, splits, stages), overlaps_, cuda_stream(stream));
-  return cudaLaunchKernelEx(&launch.config, kernel_of(shape.dtype, token_tiles, stages), params) == cudaSuccess ? Status::ok : launched(stream);
+  LaunchConfig config = config_of(params.clusters, way, few::shared_bytes(cols, tokens, token_tiles, splits, stages));
+  config.stream = cuda_stream(stream), config.overlap = overlaps_;
+  return config.launch(kernel_of(shape.dtype, token_tiles, stages), params) == cudaSuccess ? Status::ok : launched(stream);
 }
 
 }  // namespace lmkit::kernels::cuda

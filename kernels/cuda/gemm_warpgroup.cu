@@ -45,24 +45,13 @@ Kernel kernel_of(Dtype dtype, int tokens, int pieces) {
   return dtype == Dtype::bf16 ? kernel_of<__nv_bfloat16>(tokens, pieces) : kernel_of<__half>(tokens, pieces);
 }
 
-// A launch's attributes: overlap with the launch before, clusters.
-struct Launch {
-  Launch(int clusters, int splits, std::int64_t shared, cudaStream_t stream) {
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = {static_cast<unsigned>(splits), 1, 1};
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = dim3(static_cast<unsigned>(clusters * splits));
-    config.blockDim = dim3(wg::threads);
-    config.dynamicSmemBytes = static_cast<std::size_t>(shared);
-    config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = 2;
-  }
-  Launch(const Launch&) = delete;
-  cudaLaunchAttribute attributes[2]{};
-  cudaLaunchConfig_t config{};
-};
+LaunchConfig config_of(int clusters, int splits, std::int64_t shared) noexcept {
+  return {.grid = dim3(static_cast<unsigned>(clusters * splits)),
+          .block = dim3(wg::threads),
+          .shared = static_cast<std::size_t>(shared),
+          .overlap = true,
+          .cluster_blocks = static_cast<unsigned>(splits)};
+}
 
 void require(cudaError_t error) {
   if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("preparing the kernels of warpgroups failed: ") + cudaGetErrorString(error));
@@ -99,10 +88,7 @@ WarpgroupGemm::WarpgroupGemm() {
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_));
         require(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
       }
-  for (int way = 0; way < ways; ++way) {
-    const Launch launch(1, way + 1, shared_, nullptr);
-    require(cudaOccupancyMaxActiveClusters(&clusters_[way], kernel_of(Dtype::bf16, 64, 1), &launch.config));
-  }
+  for (int way = 0; way < ways; ++way) require(config_of(1, way + 1, shared_).active_clusters(clusters_[way], kernel_of(Dtype::bf16, 64, 1)));
 }
 
 int WarpgroupGemm::eights_of(int way, const GemmShape& shape) const noexcept {
@@ -144,9 +130,10 @@ Status WarpgroupGemm::run(int way, const GemmShape& shape, const GemmArgs& args,
                  {wg::chunk_cols, 8, static_cast<cuuint32_t>(halves), static_cast<cuuint32_t>(eights / halves)}) ||
       !encode<2>(encode_, params.x, args.x, {width, static_cast<cuuint64_t>(args.tokens)}, {row_bytes}, {wg::chunk_cols, static_cast<cuuint32_t>(tokens)}))
     return refuse(stream, "a product whose matrices the driver cannot describe");
-  const Launch launch(params.clusters, splits, wg::shared_bytes(eights, tokens, splits, stages), cuda_stream(stream));
+  LaunchConfig config = config_of(params.clusters, splits, wg::shared_bytes(eights, tokens, splits, stages));
+  config.stream = cuda_stream(stream);
   const Kernel kernel = kernel_of(shape.dtype, tokens, divide_up(wg::pieces_of(eights), wg::groups));
-  return cudaLaunchKernelEx(&launch.config, kernel, params) == cudaSuccess ? Status::ok : launched(stream);
+  return config.launch(kernel, params) == cudaSuccess ? Status::ok : launched(stream);
 }
 
 }  // namespace lmkit::kernels::cuda

@@ -6,9 +6,8 @@
 #include <lmkit/base/dtype.hpp>
 #include <lmkit/base/status.hpp>
 #include <lmkit/base/stream.hpp>
+#include <lmkit/kernels/cuda/launch_config.hpp>
 #include <lmkit/kernels/cuda/prim.cuh>
-
-#include <cuda_runtime.h>
 
 #include <cstdint>
 
@@ -61,23 +60,12 @@ inline Status launched(const Stream& stream) noexcept {
 }
 
 // A kernel that begins with start_dependents() and wait_for_prerequisites(): on sm_90 it may be brought to the
-// multiprocessors while the launch before it ends. What was compiled for less has no way to wait.
+// multiprocessors while the launch before it ends.
 template <class... Params, class... Args>
 Status launch_early(const Stream& stream, void (*kernel)(Params...), std::int64_t blocks, unsigned threads, Args... args) noexcept {
-  static const bool may_overlap = [kernel] {
-    cudaFuncAttributes attributes{};
-    return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
-  }();
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(threads);
-  config.stream = cuda_stream(stream);
-  config.attrs = &attribute;
-  config.numAttrs = may_overlap ? 1 : 0;
-  cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  static const bool overlap = may_overlap(kernel);
+  const LaunchConfig config{.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(threads), .stream = cuda_stream(stream), .overlap = overlap};
+  config.launch(kernel, static_cast<Params>(args)...);
   return launched(stream);
 }
 

@@ -288,26 +288,6 @@ int slices_for(std::int64_t rows, std::int64_t vocabulary) noexcept {
   return static_cast<int>(std::clamp<std::int64_t>(std::min(useful, fill), 1, most_slices));
 }
 
-// overlap: may start before the launch before it ends, which the kernel then waits for.
-int launch(void (*kernel)(View), dim3 grid, cudaStream_t on, bool overlap, const View& view) noexcept {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = threads;
-  config.stream = on;
-  config.attrs = &attribute;
-  config.numAttrs = overlap ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, view);
-}
-
-// What was compiled for less than sm_90 has no way to wait.
-bool may_overlap() noexcept {
-  cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, narrow_kernel) == cudaSuccess && attributes.ptxVersion >= 90;
-}
-
 }  // namespace
 }  // namespace sampling
 
@@ -337,11 +317,11 @@ Status sample(float* logits, std::int32_t count, std::int64_t vocabulary, const 
   take(view.lists, std::int64_t{count} * capacity);
 
   const dim3 grid(static_cast<unsigned>(view.slices), static_cast<unsigned>(count));
-  const bool overlap = may_overlap();
-  const cudaStream_t on = cuda_stream(stream);
-  launch(survey_kernel, grid, on, false, view);
-  launch(narrow_kernel, grid, on, overlap, view);
-  launch(draw_kernel, grid, on, overlap, view);
+  LaunchConfig config{.grid = grid, .block = dim3(threads), .stream = cuda_stream(stream)};
+  config.launch(survey_kernel, view);
+  config.overlap = may_overlap(narrow_kernel);
+  config.launch(narrow_kernel, view);
+  config.launch(draw_kernel, view);
   return launched(stream);
 }
 

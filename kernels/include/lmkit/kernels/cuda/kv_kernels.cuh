@@ -13,6 +13,7 @@
 #include <lmkit/kernels/cuda/kv_decode.cuh>
 #include <lmkit/kernels/cuda/kv_prefill.cuh>
 #include <lmkit/kernels/cuda/kv_prefill_wgmma.cuh>
+#include <lmkit/kernels/cuda/launch_config.hpp>
 
 #include <cuda_runtime.h>
 
@@ -74,7 +75,7 @@ struct KvLaunches {
                                                                         Shape::shared_bytes(decode.warps, 256)))
       return error;
     if (blocks == 0) return cudaErrorInvalidConfiguration;
-    decode.overlap = attributes.ptxVersion >= 90;  // what was compiled for less has no way to wait
+    decode.overlap = may_overlap(kernel);
     decode.all_workers = multiprocessors * blocks * decode.warps;
     decode.columns = Shape::columns;
     return 0;
@@ -135,31 +136,19 @@ struct KvLaunches {
     }
     const int rows = view.query_heads + 2 * view.kv_heads;
     const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
-    return launch(append_kernel<Codec, head_dim>, grid, append_rows * warp_size, 0, on, decode.overlap, p);
-  }
-
-  // overlap: may start before the launch before it ends, which the kernel then waits for.
-  template <class... Params, class... Args>
-  static int launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared, cudaStream_t on, bool overlap, Args&&... args) noexcept {
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    config.stream = on;
-    config.attrs = &attribute;
-    config.numAttrs = overlap ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+    const LaunchConfig config{.grid = grid, .block = dim3(append_rows * warp_size), .stream = on, .overlap = decode.overlap};
+    return config.launch(append_kernel<Codec, head_dim>, p);
   }
 
   template <int tiles_of_8>
   static int decode(const DecodeParams& p, int warps, void* stream) noexcept {
     using Shape = DecodeShape<Codec, head_dim, tiles_of_8>;
-    const auto on = static_cast<cudaStream_t>(stream);
-    return launch(decode_kernel<Codec, head_dim, tiles_of_8, T>, p.all_workers / warps, warps * warp_size, Shape::shared_bytes(warps, p.view.sequences), on,
-                  p.overlap, p);
+    const LaunchConfig config{.grid = dim3(p.all_workers / warps),
+                              .block = dim3(warps * warp_size),
+                              .shared = static_cast<std::size_t>(Shape::shared_bytes(warps, p.view.sequences)),
+                              .stream = static_cast<cudaStream_t>(stream),
+                              .overlap = p.overlap};
+    return config.launch(decode_kernel<Codec, head_dim, tiles_of_8, T>, p);
   }
 
   static int attend(const KvView& view, const DecodeWorkspace& decode, const KvAttend& args, void* stream) noexcept {
