@@ -93,7 +93,7 @@ struct Gemm::Impl {
     if (shape.end != LinearEnd::gate) return plan.library.run(step.algorithm, args, workspace, stream);
     void* const y = std::exchange(args.y, args.y_scratch);
     const Status multiplied = plan.library.run(step.algorithm, args, workspace, stream);
-    return multiplied == Status::ok ? silu_mul(args.y, y, args.tokens, shape.rows / 2, shape.dtype, stream) : multiplied;
+    return multiplied == Status::ok ? silu_mul(args.y, y, args.tokens, shape.width(), shape.dtype, stream) : multiplied;
   }
 
   // Token counts first .. last by that choice, if it can run them all.

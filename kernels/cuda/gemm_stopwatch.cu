@@ -33,7 +33,7 @@ Stopwatch::Stopwatch(const GemmShape& shape, const GemmArgs& args, void* workspa
     : stream_(cuda_stream(stream)),
       weight_bytes_(shape.rows * shape.cols * size_of(shape.dtype)),
       memory_{{workspace, Gemm::workspace_bytes},
-              {args.y, args.tokens * shape.rows * size_of(shape.out)},
+              {args.y, args.tokens * shape.width() * size_of(shape.out)},
               {args.x, args.tokens * shape.cols * size_of(shape.dtype)}} {
   require(cudaEventCreate(&begin_));
   require(cudaEventCreate(&end_));

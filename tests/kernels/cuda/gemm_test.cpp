@@ -58,7 +58,6 @@ const GemmShape some{576, 1536, Dtype::bf16, Dtype::f32};
 struct Product {
   GemmShape shape;
   bool has_bias;
-  std::int64_t width() const { return shape.end == LinearEnd::gate ? shape.rows / 2 : shape.rows; }  // of y
 };
 
 // y of the shape's type, in a double
@@ -86,7 +85,7 @@ struct GemmRig {
         bias_device(bias),
         x_device(x),
         y_scratch(max_tokens * product.shape.rows),
-        y_device(max_tokens * product.width() * size_of(product.shape.out)),
+        y_device(max_tokens * product.shape.width() * size_of(product.shape.out)),
         workspace(Gemm::workspace_bytes) {
     workspace.fill(0xff);
   }
@@ -127,7 +126,7 @@ struct GemmRig {
     RelativeError error;
     for (std::int64_t t = 0; t < tokens; ++t) {
       for (int s = 0; s < samples; ++s) {
-        const std::int64_t row = std::uniform_int_distribution<std::int64_t>(0, product.width() - 1)(random), at = t * product.width() + row;
+        const std::int64_t row = std::uniform_int_distribution<std::int64_t>(0, product.shape.width() - 1)(random), at = t * product.shape.width() + row;
         double expected = dot(row, t);
         if (shape.end == LinearEnd::add) expected += activation(before[at], is_bf16);
         if (shape.end == LinearEnd::gate) expected = expected / (1 + std::exp(-expected)) * dot(row + shape.rows / 2, t);
@@ -160,7 +159,7 @@ double tolerance(const GemmShape& shape) {
 // Every token's row was written whole, and nothing behind them.
 void check_extent(const std::vector<std::byte>& y, const Product& product, std::int64_t tokens) {
   const GemmShape& shape = product.shape;
-  const std::size_t used = tokens * product.width();
+  const std::size_t used = tokens * product.shape.width();
   bool written = true;
   for (std::size_t n = 0; n < used; ++n) written = written && !std::isnan(value_of(y, n, shape.out));
   CHECK(written);
@@ -252,10 +251,10 @@ TEST_CASE("Products of matrices agree with float64 for any number of tokens") {
                                  {{3072, 576, Dtype::f16, Dtype::f16, LinearEnd::gate}, false},
                                  {{48, 1000, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, true},
                                  {{1024, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false}})) {
-    const std::int64_t max_tokens = 300;
-    GemmRig rig(product, max_tokens, random);
-    rig.prepare(gemm, max_tokens);
-    for (const std::int64_t tokens : {1, 2, 3, 8, 9, 16, 17, 24, 33, 64, 65, 200, 300}) {
+    const auto counts = some_of<std::int64_t>({1, 2, 3, 8, 9, 16, 17, 24, 33, 64, 65, 200, 300});
+    GemmRig rig(product, counts.back(), random);
+    rig.prepare(gemm, counts.back());
+    for (const std::int64_t tokens : counts) {
       const auto y = rig.run(gemm, tokens);
       INFO(gemm_key(product.shape, product.has_bias, tokens));
       check_extent(y, product, tokens);
@@ -334,9 +333,10 @@ TEST_CASE("A graph of products gives the bits of eager ones, at every replay") {
   Gemm gemm;
   for (const Product& product : some_of<Product>({{{1536, 576, Dtype::bf16, Dtype::bf16}, true}, {{1536, 576, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false},
                                  {{576, 1536, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false}})) {
-    GemmRig rig(product, 200, random);
-    rig.prepare(gemm, 200);
-    for (const std::int64_t tokens : {1, 3, 8, 16, 33, 64, 200}) {
+    const auto counts = some_of<std::int64_t>({1, 3, 8, 16, 33, 64, 200});
+    GemmRig rig(product, counts.back(), random);
+    rig.prepare(gemm, counts.back());
+    for (const std::int64_t tokens : counts) {
       const auto thrice = [&] {
         for (int n = 0; n < 3; ++n) REQUIRE(gemm.run(product.shape, rig.args(tokens), rig.workspace.data(), Run::on(rig.stream)) == Status::ok);
       };
@@ -360,29 +360,30 @@ TEST_CASE("A second opening takes its choices from the file, whatever the file s
   NEEDS_DEVICE();
   const CacheFolder folder;
   std::mt19937_64 random(fresh_seed());
-  GemmRig rig({{576, 1536, Dtype::bf16, Dtype::bf16}, false}, 64, random);
+  const std::int64_t tokens = few(64);
+  GemmRig rig({{576, 1536, Dtype::bf16, Dtype::bf16}, false}, tokens, random);
   const auto first = [&] {
     Gemm gemm;
-    rig.prepare(gemm, 64);
-    return rig.run(gemm, 64);
+    rig.prepare(gemm, tokens);
+    return rig.run(gemm, tokens);
   }();
   REQUIRE(folder.files().size() == 1);
   const fs::path file = folder.files()[0];
   const std::string text = read_text(file);
-  CHECK(text.find(gemm_key(rig.product.shape, false, 64) + " = ") != text.npos);
+  CHECK(text.find(gemm_key(rig.product.shape, false, tokens) + " = ") != text.npos);
   const auto written = fs::last_write_time(file);
   {
     Gemm gemm;
-    rig.prepare(gemm, 64);
-    CHECK(rig.run(gemm, 64) == first);
+    rig.prepare(gemm, tokens);
+    CHECK(rig.run(gemm, tokens) == first);
     CHECK(fs::last_write_time(file) == written);  // nothing was measured
   }
   std::string hostile;
-  for (const std::int64_t tokens : gemm_buckets(64)) hostile += gemm_key(rig.product.shape, false, tokens) + (tokens % 8 ? " = library 63\n" : " = own 63\n");
+  for (const std::int64_t bucket : gemm_buckets(tokens)) hostile += gemm_key(rig.product.shape, false, bucket) + (bucket % 8 ? " = library 63\n" : " = own 63\n");
   std::ofstream(file) << hostile;
   Gemm gemm;
-  rig.prepare(gemm, 64);
-  CHECK(rig.error(rig.run(gemm, 64), 64, 50, random) < tolerance(rig.product.shape));
+  rig.prepare(gemm, tokens);
+  CHECK(rig.error(rig.run(gemm, tokens), tokens, 50, random) < tolerance(rig.product.shape));
 }
 
 TEST_CASE("A Gemm says what it cannot run") {

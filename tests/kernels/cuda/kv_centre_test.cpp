@@ -127,35 +127,37 @@ TEST_CASE("What keys have in common costs centred codes nothing on the GPU") {
   NEEDS_DEVICE();
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
-  // Relative error against attention over the keys and values as they were given.
+  // Relative error against attention over the keys and values as they were given, of a few runs.
   const auto error = [&](bool centred) {
-    Run run(int4_case<64>(), {.hadamard = true, .rope_pairs = LMKIT_ROPE_NONE, .centred = centred, .common = 6}, {901}, 901, seed);
-    run.append({900});
-    const auto k = run.k, v = run.v;
-    run.append({1});
-    run.attend();
-    run.stream.wait();
-    const auto out = run.out_device.download();
     RelativeError miss;
-    for (int head = 0; head < run.knobs.query_heads; ++head) {
-      std::vector<float> keys, values;
-      const int kv_head = run.rig.kv_head(head);
-      for (int t = 0; t <= 900; ++t)
-        for (int d = 0; d < 64; ++d) {
-          const std::size_t at = (t < 900 ? t : 0) * run.kv_stride() + kv_head * 64 + d;
-          keys.push_back(static_cast<float>(activation((t < 900 ? k : run.k)[at], true)));
-          values.push_back(static_cast<float>(activation((t < 900 ? v : run.v)[at], true)));
-        }
-      std::vector<double> q(64), expected(64);
-      for (int d = 0; d < 64; ++d) q[d] = activation(run.q_before[head * 64 + d], true);
-      reference_attention(q.data(), keys.data(), values.data(), 900, 64, run.scale(), 0, 0, expected.data());
-      for (int d = 0; d < 64; ++d) miss.add(activation(out[head * 64 + d], true), expected[d]);
+    for (int n = 0; n < 4; ++n) {
+      Run run(int4_case<64>(), {.hadamard = true, .rope_pairs = LMKIT_ROPE_NONE, .centred = centred, .common = 6}, {901}, 901, seed + n);
+      run.append({900});
+      const auto k = run.k, v = run.v;
+      run.append({1});
+      run.attend();
+      run.stream.wait();
+      const auto out = run.out_device.download();
+      for (int head = 0; head < run.knobs.query_heads; ++head) {
+        std::vector<float> keys, values;
+        const int kv_head = run.rig.kv_head(head);
+        for (int t = 0; t <= 900; ++t)
+          for (int d = 0; d < 64; ++d) {
+            const std::size_t at = (t < 900 ? t : 0) * run.kv_stride() + kv_head * 64 + d;
+            keys.push_back(static_cast<float>(activation((t < 900 ? k : run.k)[at], true)));
+            values.push_back(static_cast<float>(activation((t < 900 ? v : run.v)[at], true)));
+          }
+        std::vector<double> q(64), expected(64);
+        for (int d = 0; d < 64; ++d) q[d] = activation(run.q_before[head * 64 + d], true);
+        reference_attention(q.data(), keys.data(), values.data(), 900, 64, run.scale(), 0, 0, expected.data());
+        for (int d = 0; d < 64; ++d) miss.add(activation(out[head * 64 + d], true), expected[d]);
+      }
     }
     return miss.value();
   };
   const double plain = error(false), centred = error(true);
   WARN("error of 4-bit attention: plain keys " << plain << ", centred keys " << centred);
-  CHECK(centred < 0.6 * plain);
+  CHECK(centred < 0.75 * plain);
 }
 
 TEST_CASE("4-bit codes are as good as the CPU's codec chooses them") {

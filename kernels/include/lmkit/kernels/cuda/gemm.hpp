@@ -28,6 +28,7 @@ struct GemmShape {
   Dtype dtype = Dtype::bf16;
   Dtype out = Dtype::bf16;  // of y: dtype, or f32 (logits) where it is stored
   LinearEnd end = LinearEnd::store;
+  constexpr std::int64_t width() const noexcept { return end == LinearEnd::gate ? rows / 2 : rows; }  // of y
   friend bool operator==(const GemmShape&, const GemmShape&) = default;
 };
 
@@ -35,7 +36,7 @@ struct GemmArgs {
   const void* weights = nullptr;  // written before the launch before run's, which may still be under way when they are read
   const void* bias = nullptr;  // (rows) of dtype, or null
   const void* x = nullptr;     // (tokens, cols) of dtype, without gaps, 16-byte aligned
-  void* y = nullptr;           // (tokens, rows; with a gate rows / 2) of out, without gaps, 16-byte aligned
+  void* y = nullptr;           // (tokens, width) of out, without gaps, 16-byte aligned
   std::int64_t tokens = 0;
   void* y_scratch = nullptr;  // (tokens, rows) with a gate
 };
