@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // BpeMerger: byte-pair encoding of one word. The best rank is merged next and, within a rank, the word from left to
-// right: O(n log n), and memory is read in order however long the word is. A symbol takes one cell for each byte it
+// right. In a short word it is looked for, in a long one a queue knows: O(n log n), and memory is read in order however long the word is. A symbol takes one cell for each byte it
 // covers: the first holds its token; its second and its last, where it has them, how many there are. So its neighbours are
 // found without links. Cells are few bytes because the memory of a long word is new memory, which costs as much as reading it.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -19,7 +20,7 @@ class BpeMerger {
  public:
   // missing_byte stands for a byte that has no token; no_token: such bytes are left out.
   BpeMerger(const Vocabulary& vocabulary, TokenId missing_byte)
-      : vocabulary_(vocabulary), missing_byte_(missing_byte), queue_(vocabulary.merges()) {}
+      : vocabulary_(vocabulary), missing_byte_(missing_byte) {}
 
   void append(std::string_view word, std::vector<TokenId>& out);
 
@@ -34,13 +35,18 @@ class BpeMerger {
   Index size() const noexcept { return static_cast<Index>(cells_.size()); }
   Index right_of(Index at) const noexcept { return at + 1 < size() && cells_[at + 1].token < 0 ? at - cells_[at + 1].token : at + 1; }
   Index left_of(Index at) const noexcept { return cells_[at - 1].token < 0 ? at + cells_[at - 1].token : at - 1; }
-  void await_merge(Index at);  // queues the symbol with the rank it has now
-  void merge_with_right(Index at);
+  void merge_short();
+  void merge_long();
+  void find_rank(Index at);
+  void merge_with_right(Index at);  // and finds the ranks this changes: its own and its left neighbour's
+  void await_merge(Index at) {
+    if (cells_[at].rank != PairTable::none) queue_->push(cells_[at].rank, at);
+  }
 
   const Vocabulary& vocabulary_;
   TokenId missing_byte_;
   // Kept from word to word, to save allocations.
-  MergeQueue queue_;
+  std::optional<MergeQueue> queue_;
   std::vector<Cell> cells_;
   std::vector<Index> batch_;  // the rank at hand, from left to right
 };
