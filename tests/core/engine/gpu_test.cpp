@@ -125,6 +125,36 @@ TEST_CASE("a replayed CUDA graph gives the bits of an eager step") {
   REQUIRE(eager == replayed);
 }
 
+TEST_CASE("on a GPU other sequences and other chunks change a prompt's log probabilities by rounding alone") {
+  if (without_gpu()) return;
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  const auto model = std::make_shared<TinyModel>(seed, gpu_shape);
+  const auto scores_of = [&](int max_sequences, int max_batch_tokens) {
+    std::mt19937_64 random(seed);
+    std::vector<Request> requests;
+    for (int i = 0; i < 24; ++i) {
+      requests.push_back(greedy(random_prompt(random, 2 + static_cast<int>(random() % 300)), 1));
+      requests.back().prompt_logprobs = true;
+    }
+    std::vector<float> scores;
+    const auto pipeline = pipeline_of(model, {.max_sequences = max_sequences, .max_batch_tokens = max_batch_tokens});
+    for (const auto& [id, answer] : answers_of(pipeline->engine(), requests)) scores.insert(scores.end(), answer.prompt_logprobs.begin(), answer.prompt_logprobs.end());
+    return scores;
+  };
+  const std::vector<float> alone = scores_of(1, 512);
+  const auto effect_of = [&](const char* what, const std::vector<float>& scores) {
+    REQUIRE(scores.size() == alone.size());
+    double most = 0, sum = 0;
+    for (std::size_t i = 0; i < alone.size(); ++i) most = std::max(most, std::abs(double{scores[i]} - alone[i])), sum += std::abs(double{scores[i]} - alone[i]);
+    WARN(what << " change log probabilities by up to " << most << ", " << sum / alone.size() << " in the mean of " << alone.size());
+    CHECK(most < 0.05);
+  };
+  effect_of("batches of up to 24 prompts", scores_of(24, 512));
+  effect_of("chunks of up to 64 tokens", scores_of(1, 64));
+  effect_of("both", scores_of(24, 96));
+}
+
 TEST_CASE("steps in flight change no text: not with stops, penalties, scored prompts, nor with preemption") {
   if (without_gpu()) return;
   const std::uint64_t seed = fresh_seed();
