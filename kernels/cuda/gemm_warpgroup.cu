@@ -17,8 +17,8 @@ namespace wg = warpgroup_gemm;
 using Kernel = void (*)(WarpgroupParams);
 
 constexpr int token_counts[] = {16, 24, 32, 48, 64};
-constexpr int fewest_stages = 4;       // a copier comes back after four chunks; in a shorter ring it could take a lap for the one before the last
-constexpr int early_bytes = 128 << 10; // of W, brought before x
+constexpr int fewest_stages = 4;        // a copier comes back after four chunks; in a shorter ring it could take a lap for the one before the last
+constexpr int early_bytes = 128 << 10;  // of W, brought before x
 
 constexpr int divide_up(int x, int y) { return (x + y - 1) / y; }
 
