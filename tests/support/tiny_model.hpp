@@ -26,6 +26,7 @@ struct TinyShape {
   int head_dim = 32;
   int vocabulary = 300;
   int max_context = 512;
+  int window = 0;
   WeightFormat format = WeightFormat::f32;  // f32 or q8_0, of the matrices
 };
 
@@ -42,6 +43,7 @@ class TinyModel final : public ModelFile {
                .head_dim = shape.head_dim,
                .vocabulary = shape.vocabulary,
                .max_context = shape.max_context,
+               .window = shape.window,
                .tied_embeddings = true,
                .rope = {.pairs = LMKIT_ROPE_ADJACENT, .rotary_dim = shape.head_dim}};
     const int queries = shape.query_heads * shape.head_dim, keys = shape.kv_heads * shape.head_dim;

@@ -73,7 +73,7 @@ class Pipeline {
       ledger.blocks = std::min(ledger.blocks, blocks_of(rank, step, ledger.memory, granted));
     }
     for (RankLedger& rank : ledger.ranks) rank.kv_pool = ledger.blocks * rank.kv_block_bytes;
-    ledger.session_len = static_cast<int>(std::min<std::int64_t>(step.context, ledger.kv_tokens()));
+    ledger.session_len = ledger.blocks >= step.most_blocks() ? step.context : static_cast<int>(std::min<std::int64_t>(step.context, ledger.kv_tokens()));
     return ledger;
   }
 

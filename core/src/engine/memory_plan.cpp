@@ -35,6 +35,7 @@ StepLimits resolve(const EngineLimits& limits, const ModelConfig& config, int ra
     throw Error(ErrorKind::usage, fmt::format("a session length of {} tokens", step.context),
                 fmt::format("at most the model's context of {}", config.max_context), "a smaller --session-len");
   }
+  step.window = config.window_of(0);  // the layers that have none come first
   step.eager = limits.eager;
   return step;
 }
@@ -124,7 +125,7 @@ MemoryReport report_of(const RankLedger& rank, const StepLimits& limits, std::in
           .total = memory,
           .used = rank.fixed(),
           .block_bytes = rank.kv_block_bytes,
-          .max_tokens = std::int64_t{limits.sequences} * blocks_for(limits.context) * block_tokens};
+          .max_tokens = std::int64_t{limits.sequences} * limits.most_blocks() * block_tokens};
 }
 
 void check_room(const RankLedger& rank, std::int64_t memory) {
@@ -144,7 +145,7 @@ int blocks_of(const RankLedger& rank, const StepLimits& limits, std::int64_t mem
                 fmt::format("at least one block of {} tokens ({})", block_tokens, mib(rank.kv_block_bytes)),
                 "a larger share for the KV cache, or a KV plugin with fewer bits");
   }
-  return static_cast<int>(std::min(blocks, std::int64_t{limits.sequences} * blocks_for(limits.context)));
+  return static_cast<int>(std::min(blocks, std::int64_t{limits.sequences} * limits.most_blocks()));
 }
 
 }  // namespace lmkit

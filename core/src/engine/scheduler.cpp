@@ -38,6 +38,7 @@ const Batch& Scheduler::schedule() noexcept {
 bool Scheduler::try_schedule(Sequence& sequence) noexcept {
   const int tokens = chunk_of(sequence);
   if (tokens == 0) return false;
+  give_back_passed(sequence);
   const int more = blocks_for(sequence.computed + tokens) - static_cast<int>(sequence.blocks.size());
   if (more > 0 && !get_blocks(sequence, more)) return false;
   if (!sequence.running) start(sequence);
@@ -46,6 +47,14 @@ bool Scheduler::try_schedule(Sequence& sequence) noexcept {
   tokens_left_ -= tokens;
   rows_left_ -= rows;
   return true;
+}
+
+// A step in flight may still read them: what overwrites them comes after it.
+void Scheduler::give_back_passed(Sequence& sequence) noexcept {
+  const int behind = limits_.blocks_behind(sequence.computed);
+  if (sequence.passed == behind) return;
+  while (sequence.passed < behind) sequence.blocks[sequence.passed++] = {};
+  holders_[index_of(sequence)].blocks = sequence.held();
 }
 
 int Scheduler::chunk_of(const Sequence& sequence) const noexcept {
@@ -70,7 +79,7 @@ int Scheduler::rows_of(const Sequence& sequence, int tokens) const noexcept {
 bool Scheduler::get_blocks(Sequence& sequence, int count) noexcept {
   const Demand demand{.struct_size = sizeof(Demand),
                       .blocks = count,
-                      .sequence = {sequence.id, sequence.id, static_cast<std::int32_t>(sequence.blocks.size()), 0}};
+                      .sequence = {sequence.id, sequence.id, sequence.held(), 0}};
   for (int preempted = 0; preempted <= limits_.sequences; ++preempted) {
     const PoolState state{.struct_size = sizeof(PoolState),
                           .total_blocks = pool_.total(),
@@ -105,7 +114,7 @@ void Scheduler::start(Sequence& sequence) noexcept {
   sequence.running = true;
   const auto at = static_cast<std::ptrdiff_t>(index_of(sequence));
   running_.insert(running_.begin() + at, &sequence);
-  holders_.insert(holders_.begin() + at, Holder{sequence.id, sequence.id, static_cast<std::int32_t>(sequence.blocks.size()), 0});
+  holders_.insert(holders_.begin() + at, Holder{sequence.id, sequence.id, sequence.held(), 0});
 }
 
 void Scheduler::stop(Sequence& sequence) noexcept {
@@ -115,7 +124,7 @@ void Scheduler::stop(Sequence& sequence) noexcept {
   if (at <= cursor_) --cursor_;
   sequence.running = false;
   sequence.blocks.clear();
-  sequence.computed = 0;
+  sequence.passed = sequence.computed = 0;
 }
 
 void Scheduler::preempt(Sequence& victim) noexcept {
@@ -132,8 +141,8 @@ void Scheduler::preempt(Sequence& victim) noexcept {
   ++preemptions_;
 }
 
-// The latest arrivals make room until the oldest sequence can go on. It always can in the end: no sequence may become
-// longer than the pool.
+// The latest arrivals make room until the oldest sequence can go on. It always can in the end: no sequence may come to hold more than
+// the pool.
 void Scheduler::let_the_oldest_move() noexcept {
   if (running_.empty() && waiting_.empty()) return;
   const bool queued = running_.empty() || (!waiting_.empty() && waiting_.front()->id < running_.front()->id);
@@ -158,7 +167,7 @@ void Scheduler::write(StepPlan& plan) const noexcept {
     plan.token_sequence.insert(plan.token_sequence.end(), entry.tokens, index);
     plan.query_starts.push_back(plan.size());
     plan.kv_lengths.push_back(end);
-    for (const BlockLease& block : sequence.blocks) plan.block_tables.push_back(block.id());
+    for (const BlockLease& block : sequence.blocks) plan.block_tables.push_back(std::max(0, block.id()));  // of those behind the window any
     plan.block_tables.resize(static_cast<std::size_t>(index + 1) * plan.block_table_stride, 0);
 
     const bool last = entry.reaches_end();

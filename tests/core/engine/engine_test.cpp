@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine_fixture.hpp"
 
+#include <kv_int4.hpp>
+
 using namespace lmkit;
 using namespace lmkit::test;
 
@@ -32,6 +34,15 @@ double largest_difference(const std::map<int, std::vector<float>>& a, const std:
     for (std::size_t i = 0; i < row.size(); ++i) largest = std::max<double>(largest, std::fabs(row[i] - other[i]));
   }
   return largest;
+}
+
+// What no sequence holds becomes NaN in every float format.
+void poison_free_blocks(Engine& engine) {
+  const std::span<std::byte> pool = engine.executor().kv_pool(0);
+  const std::size_t stride = pool.size() / engine.blocks().total();
+  for (int id = 0; id < engine.blocks().total(); ++id) {
+    if (!engine.blocks().is_held(id)) std::memset(pool.data() + id * stride, 0xff, stride);
+  }
 }
 
 }  // namespace
@@ -115,24 +126,56 @@ TEST_CASE("a free block's contents are never read") {
   const auto model = model_of(seed);
   const auto clean = tiny_pipeline(model, {.blocks = 12}), poisoned = tiny_pipeline(model, {.blocks = 12});
   Engine& engine = poisoned->engine();
-  const auto poison_free = [&] {
-    const std::span<std::byte> pool = engine.executor().kv_pool(0);
-    const std::size_t stride = pool.size() / engine.blocks().total();
-    for (int id = 0; id < engine.blocks().total(); ++id) {
-      if (!engine.blocks().is_held(id)) std::memset(pool.data() + id * stride, 0xff, stride);  // NaN in every float format
-    }
-  };
   for (int i = 0; i < 8; ++i) {
     const Request request = greedy(random_prompt(random, 1 + static_cast<int>(random() % 150)), 60);
     clean->engine().submit(request);
     engine.submit(request);
   }
   Answers expected = run_to_end(clean->engine()), found;
-  for (poison_free(); engine.has_work(); poison_free()) {
+  for (poison_free_blocks(engine); engine.has_work(); poison_free_blocks(engine)) {
     engine.step();
     collect(found, engine.take_events());
   }
   for (auto& [id, answer] : expected) REQUIRE(found[id].tokens == answer.tokens);
+}
+
+TEMPLATE_TEST_CASE("blocks behind the window of all layers are given back, and nobody reads them", "", KvF16, KvInt4) {
+  const auto seed = fresh_seed();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  const auto model = model_of(seed, {.head_dim = 64, .max_context = 1024, .window = 150});
+  const auto pipeline_of = [&](int blocks) {
+    typename Pipeline<OneDevice, TestType, FixedPool>::Parts parts;
+    parts.allocator.blocks = blocks;
+    return std::make_unique<Pipeline<OneDevice, TestType, FixedPool>>(model, std::move(parts), EngineLimits{.threads = 1, .max_sequences = 4, .max_batch_tokens = 100});
+  };
+  const int most = blocks_for(149 + 100) + 2;  // of one sequence
+  const auto roomy = pipeline_of(1000), tight = pipeline_of(most + 3);
+  REQUIRE(roomy->ledger().blocks == 4 * most);
+  REQUIRE(tight->ledger().kv_tokens() < 700);
+  REQUIRE(tight->ledger().session_len == 1024);  // longer than the pool
+  for (int i = 0; i < 5; ++i) {
+    const Request request = greedy(random_prompt(random, 1 + static_cast<int>(random() % 500)), i == 0 ? -1 : 200);
+    roomy->engine().submit(request);
+    tight->engine().submit(request);
+  }
+  Answers expected = run_to_end(roomy->engine()), found;
+  Engine& engine = tight->engine();
+  for (poison_free_blocks(engine); engine.has_work(); poison_free_blocks(engine)) {
+    engine.step();
+    check_blocks(engine);
+    REQUIRE(engine.stats().blocks_held <= most * engine.stats().running);
+    collect(found, engine.take_events());
+  }
+  REQUIRE(roomy->engine().stats().preemptions == 0);
+  REQUIRE(engine.stats().preemptions > 0);
+  REQUIRE(engine.stats().blocks_held == 0);
+  for (auto& [id, answer] : expected) {
+    CAPTURE(id);
+    REQUIRE(answer.finish == Finish::length);
+    REQUIRE(found[id].tokens == answer.tokens);
+  }
+  REQUIRE(expected[1].usage.prompt_tokens + expected[1].usage.generated_tokens == 1024);
 }
 
 TEST_CASE("logprobs are those of the model's own distribution") {

@@ -208,6 +208,35 @@ TEST_CASE("what lies in free blocks of a GPU's pool is never read") {
   require_same(answers_of(clean->engine(), requests), answers_of(poisoned->engine(), requests));
 }
 
+TEST_CASE("blocks behind the window of all layers are given back on a GPU, and nobody reads them") {
+  if (without_gpu()) return;
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  std::mt19937_64 random(seed);
+  TinyShape shape = gpu_shape;
+  shape.window = 150;
+  const auto model = std::make_shared<TinyModel>(seed, shape);
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) requests.push_back(greedy(random_prompt(random, 1 + static_cast<int>(random() % 500)), 400));
+  // one sequence at a time: every row is computed in the same company
+  const auto roomy = pipeline_of(model, {.max_sequences = 1}), tight = pipeline_of(model, {.blocks = 8, .max_sequences = 1});
+  REQUIRE(tight->ledger().session_len == shape.max_context);
+  Engine& engine = tight->engine();
+  engine.tap_logits([](const StepPlan&, std::span<const float>) {});  // steps are waited for
+  for (const Request& request : requests) engine.submit(request);
+  Answers answers;
+  const std::span<std::byte> pool = engine.executor().kv_pool(0);
+  const std::int64_t stride = tight->ledger().ranks[0].kv_block_bytes;
+  const std::vector<std::byte> poison(stride, std::byte{0xff});
+  while (engine.has_work()) {
+    for (int id = 0; id < engine.blocks().total(); ++id)
+      if (!engine.blocks().is_held(id)) engine.executor().device(0).put(pool.data() + id * stride, poison.data(), stride);
+    engine.step();
+    collect(answers, engine.take_events());
+  }
+  require_same(answers, answers_of(roomy->engine(), requests));
+}
+
 TEST_CASE("nothing is allocated on a GPU once the engine is ready, and the ledger holds") {
   if (without_gpu()) return;
   const std::uint64_t seed = fresh_seed();

@@ -85,7 +85,8 @@ TEST_CASE("steps in flight give the texts of steps that are waited for, with pre
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
-  const auto model = std::make_shared<TinyModel>(seed);
+  const int window = GENERATE(0, 20);  // which gives blocks back while a step reads them
+  const auto model = std::make_shared<TinyModel>(seed, TinyShape{.window = window});
   for (const auto& [blocks, plain] : {std::pair{1 << 20, false}, {9, false}, {1 << 20, true}, {9, true}}) {
     INFO(blocks << " blocks, plain: " << plain);
     const std::vector<Request> requests = some_requests(random, 40, plain);

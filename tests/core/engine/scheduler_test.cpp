@@ -41,14 +41,14 @@ struct Whimsical {
 
 using WhimsicalPipeline = Pipeline<OneDevice, KvF16, Whimsical>;
 
-std::unique_ptr<WhimsicalPipeline> whimsical(std::uint64_t seed, int blocks, int wait_percent) {
+std::unique_ptr<WhimsicalPipeline> whimsical(std::uint64_t seed, int blocks, int wait_percent, int window) {
   WhimsicalPipeline::Parts parts;
   parts.allocator = {blocks, wait_percent, std::make_shared<std::mt19937_64>(seed)};
-  return std::make_unique<WhimsicalPipeline>(std::make_shared<TinyModel>(seed), std::move(parts),
+  return std::make_unique<WhimsicalPipeline>(std::make_shared<TinyModel>(seed, TinyShape{.window = window}), std::move(parts),
                                              EngineLimits{.threads = 1, .max_sequences = 6, .max_batch_tokens = 64});
 }
 
-void check_plan(const StepPlan& plan, const Engine& engine) {
+void check_plan(const StepPlan& plan, const Engine& engine, int window) {
   REQUIRE(plan.size() <= 64);
   REQUIRE(plan.sequences() <= 6);
   REQUIRE(plan.sequences() >= 1);
@@ -57,7 +57,9 @@ void check_plan(const StepPlan& plan, const Engine& engine) {
   for (int s = 0; s < plan.sequences(); ++s) {
     REQUIRE(plan.query_starts[s] < plan.query_starts[s + 1]);
     for (int t = plan.query_starts[s]; t < plan.query_starts[s + 1]; ++t) REQUIRE(plan.token_sequence[t] == s);
-    for (int b = 0; b < blocks_for(plan.kv_lengths[s]); ++b) {
+    const int computed = plan.kv_lengths[s] - (plan.query_starts[s + 1] - plan.query_starts[s]);
+    const int oldest = window > 0 ? std::max(0, computed - window + 1) : 0;
+    for (int b = oldest / block_tokens; b < blocks_for(plan.kv_lengths[s]); ++b) {
       const std::int32_t id = plan.block_tables[s * plan.block_table_stride + b];
       REQUIRE(engine.blocks().is_held(id));
       REQUIRE(used.insert(id).second);  // no block in two sequences
@@ -69,38 +71,38 @@ void check_plan(const StepPlan& plan, const Engine& engine) {
 }  // namespace
 
 TEST_CASE("random requests, cancels and verdicts leave nothing behind") {
-  for (const auto& [blocks, wait_percent] : {std::pair{8, 30}, {3, 10}, {20, 0}, {8, 100}, {1, 50}}) {
-    const auto seed = fresh_seed();
-    CAPTURE(seed, blocks, wait_percent);
-    std::mt19937_64 random(seed);
-    const auto pipeline = whimsical(seed, blocks, wait_percent);
-    Engine& engine = pipeline->engine();
-    engine.tap_logits([&](const StepPlan& plan, std::span<const float>) { check_plan(plan, engine); });
-    const int context = pipeline->ledger().session_len;
-    std::set<RequestId> submitted;
-    Answers answers;
-    for (int step = 0; step < 400 || engine.has_work(); ++step) {
-      REQUIRE(step < 20000);
-      if (step < 400 && random() % 4 == 0) {
-        Request request = greedy(random_prompt(random, static_cast<int>(random() % (context + 2))), static_cast<int>(random() % 100) - 1);
-        request.prompt_logprobs = random() % 5 == 0;
-        submitted.insert(engine.submit(std::move(request)));
-      }
-      if (!submitted.empty() && random() % 6 == 0) engine.cancel(static_cast<RequestId>(random() % (*submitted.rbegin() + 2)));
-      const std::int64_t steps = engine.stats().steps;
-      const bool had_work = engine.has_work();
-      engine.step();
-      if (had_work) REQUIRE(engine.stats().steps == steps + 1);  // somebody moved
-      check_blocks(engine);
-      collect(answers, engine.take_events());
+  const auto [blocks, wait_percent, window] = GENERATE(table<int, int, int>(
+      {{8, 30, 0}, {3, 10, 0}, {20, 0, 0}, {8, 100, 0}, {1, 50, 0}, {6, 20, 70}, {5, 100, 1}, {3, 30, 60}}));
+  const auto seed = fresh_seed();
+  CAPTURE(seed, blocks, wait_percent, window);
+  std::mt19937_64 random(seed);
+  const auto pipeline = whimsical(seed, blocks, wait_percent, window);
+  Engine& engine = pipeline->engine();
+  engine.tap_logits([&, window = window](const StepPlan& plan, std::span<const float>) { check_plan(plan, engine, window); });
+  const int context = pipeline->ledger().session_len;
+  std::set<RequestId> submitted;
+  Answers answers;
+  for (int step = 0; step < 400 || engine.has_work(); ++step) {
+    REQUIRE(step < 20000);
+    if (step < 400 && random() % 4 == 0) {
+      Request request = greedy(random_prompt(random, static_cast<int>(random() % (context + 2))), static_cast<int>(random() % 100) - 1);
+      request.prompt_logprobs = random() % 5 == 0;
+      submitted.insert(engine.submit(std::move(request)));
     }
-    REQUIRE(answers.size() == submitted.size());
-    for (const auto& [id, answer] : answers) REQUIRE(answer.finish != Finish::none);
-    REQUIRE(engine.stats().blocks_held == 0);
-    REQUIRE(engine.stats().running == 0);
-    REQUIRE(engine.stats().waiting == 0);
-    REQUIRE(engine.stats().finished == static_cast<std::int64_t>(submitted.size()));
+    if (!submitted.empty() && random() % 6 == 0) engine.cancel(static_cast<RequestId>(random() % (*submitted.rbegin() + 2)));
+    const std::int64_t steps = engine.stats().steps;
+    const bool had_work = engine.has_work();
+    engine.step();
+    if (had_work) REQUIRE(engine.stats().steps == steps + 1);  // somebody moved
+    check_blocks(engine);
+    collect(answers, engine.take_events());
   }
+  REQUIRE(answers.size() == submitted.size());
+  for (const auto& [id, answer] : answers) REQUIRE(answer.finish != Finish::none);
+  REQUIRE(engine.stats().blocks_held == 0);
+  REQUIRE(engine.stats().running == 0);
+  REQUIRE(engine.stats().waiting == 0);
+  REQUIRE(engine.stats().finished == static_cast<std::int64_t>(submitted.size()));
 }
 
 TEST_CASE("decodes go first, prompts share what is left, the queue keeps its order") {

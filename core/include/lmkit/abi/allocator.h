@@ -23,7 +23,7 @@ typedef struct lmkit_memory_report {
   int64_t total;       /* memory the engine may use on this device */
   int64_t used;        /* everything in the ledger but the pool */
   int64_t block_bytes; /* one block, all layers */
-  int64_t max_tokens;  /* tokens that max_sequences full contexts would need */
+  int64_t max_tokens;  /* tokens of the blocks that so many sequences hold at most */
 } lmkit_memory_report;
 
 /* A sequence that holds blocks. */

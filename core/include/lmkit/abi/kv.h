@@ -55,7 +55,9 @@ typedef struct lmkit_kv_pages {
   void* base;
   int64_t block_stride; /* bytes from one block to the next */
   int64_t layer_offset; /* bytes from a block's start to this layer's part */
-  const int32_t* block_tables; /* (sequences, block_table_stride) block ids */
+  /* (sequences, block_table_stride) block ids. Where every layer has a window, those before the block that precedes the oldest token
+     still visible are any: what they held was given back. */
+  const int32_t* block_tables;
   int64_t block_table_stride;
   const int32_t* query_starts;   /* (sequences + 1) */
   const int32_t* kv_lengths;     /* (sequences), new tokens included */

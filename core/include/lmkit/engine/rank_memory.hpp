@@ -14,6 +14,7 @@
 #include <lmkit/model/model_file.hpp>
 #include <lmkit/model/weights.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -32,7 +33,14 @@ struct StepLimits {
   int tokens = 1;      // in a step
   int logit_rows = 1;  // in a step
   int context = 1;     // tokens of one sequence
+  int window = 0;      // tokens that a layer sees at most; 0: some layer sees all
   bool eager = false;  // as in EngineLimits
+
+  // Leading blocks that nobody reads again once so many tokens of a sequence are computed: all before the one that is before the oldest
+  // token in the window (attention over centred keys reads that one's mean, kernels/kv.hpp).
+  int blocks_behind(int computed) const noexcept { return window == 0 ? 0 : std::max(0, (computed - window + 1) / block_tokens - 1); }
+  // Blocks that one sequence holds at a time.
+  int most_blocks() const noexcept { return window == 0 ? blocks_for(context) : std::min(blocks_for(context), blocks_for(window - 1 + tokens) + 2); }
 };
 
 // Throws Error(usage).

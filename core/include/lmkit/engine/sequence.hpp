@@ -46,7 +46,9 @@ struct Sequence {
 
   // --- the scheduler's
   int computed = 0;  // leading tokens whose keys and values are in blocks
-  std::vector<BlockLease> blocks;
+  std::vector<BlockLease> blocks;  // of tokens from the first on
+  int passed = 0;                  // leading blocks that were given back: nobody reads them again
+  int held() const noexcept { return static_cast<int>(blocks.size()) - passed; }
   bool running = false;
   std::list<Sequence*>::iterator place;  // in the queue, while not running
   int preemptions = 0;
