@@ -154,8 +154,8 @@ TEMPLATE_TEST_CASE("blocks behind the window of all layers are given back, and n
   REQUIRE(roomy->ledger().blocks == 4 * most);
   REQUIRE(tight->ledger().kv_tokens() < 700);
   REQUIRE(tight->ledger().session_len == 1024);  // longer than the pool
-  for (int i = 0; i < 5; ++i) {
-    const Request request = greedy(random_prompt(random, 1 + static_cast<int>(random() % 500)), i == 0 ? -1 : 200);
+  for (const int size : {300, 90, 250, 40, 499}) {
+    const Request request = greedy(random_prompt(random, size), size == 300 ? -1 : 200);
     roomy->engine().submit(request);
     tight->engine().submit(request);
   }
