@@ -127,37 +127,40 @@ TEST_CASE("What keys have in common costs centred codes nothing on the GPU") {
   NEEDS_DEVICE();
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
-  // Relative error against attention over the keys and values as they were given, of a few runs.
+  // Relative error against attention over the keys and values as they were given, of so many sequences that chance exceeds the bound once in 10^5.
   const auto error = [&](bool centred) {
+    constexpr int sequences = 16, length = 900;
     RelativeError miss;
     for (int n = 0; n < 4; ++n) {
-      Run run(int4_case<64>(), {.hadamard = true, .rope_pairs = LMKIT_ROPE_NONE, .centred = centred, .common = 6}, {901}, 901, seed + n);
-      run.append({900});
+      Run run(int4_case<64>(), {.hadamard = true, .rope_pairs = LMKIT_ROPE_NONE, .centred = centred, .common = 6}, std::vector<int>(sequences, length + 1),
+              sequences * length, seed + n);
+      run.append(std::vector<int>(sequences, length));
       const auto k = run.k, v = run.v;
-      run.append({1});
+      run.append(std::vector<int>(sequences, 1));
       run.attend();
       run.stream.wait();
       const auto out = run.out_device.download();
-      for (int head = 0; head < run.knobs.query_heads; ++head) {
-        std::vector<float> keys, values;
-        const int kv_head = run.rig.kv_head(head);
-        for (int t = 0; t <= 900; ++t)
-          for (int d = 0; d < 64; ++d) {
-            const std::size_t at = (t < 900 ? t : 0) * run.kv_stride() + kv_head * 64 + d;
-            keys.push_back(static_cast<float>(activation((t < 900 ? k : run.k)[at], true)));
-            values.push_back(static_cast<float>(activation((t < 900 ? v : run.v)[at], true)));
-          }
-        std::vector<double> q(64), expected(64);
-        for (int d = 0; d < 64; ++d) q[d] = activation(run.q_before[head * 64 + d], true);
-        reference_attention(q.data(), keys.data(), values.data(), 900, 64, run.scale(), 0, 0, expected.data());
-        for (int d = 0; d < 64; ++d) miss.add(activation(out[head * 64 + d], true), expected[d]);
-      }
+      for (int sequence = 0; sequence < sequences; ++sequence)
+        for (int head = 0; head < run.knobs.query_heads; ++head) {
+          std::vector<float> keys, values;
+          const int kv_head = run.rig.kv_head(head);
+          for (int t = 0; t <= length; ++t)
+            for (int d = 0; d < 64; ++d) {
+              const std::size_t at = (t < length ? sequence * length + t : sequence) * run.kv_stride() + kv_head * 64 + d;
+              keys.push_back(static_cast<float>(activation((t < length ? k : run.k)[at], true)));
+              values.push_back(static_cast<float>(activation((t < length ? v : run.v)[at], true)));
+            }
+          std::vector<double> q(64), expected(64);
+          for (int d = 0; d < 64; ++d) q[d] = activation(run.q_before[sequence * run.q_stride() + head * 64 + d], true);
+          reference_attention(q.data(), keys.data(), values.data(), length, 64, run.scale(), 0, 0, expected.data());
+          for (int d = 0; d < 64; ++d) miss.add(activation(out[sequence * run.out_stride() + head * 64 + d], true), expected[d]);
+        }
     }
     return miss.value();
   };
   const double plain = error(false), centred = error(true);
   WARN("error of 4-bit attention: plain keys " << plain << ", centred keys " << centred);
-  CHECK(centred < 0.75 * plain);
+  CHECK(centred < 0.6 * plain);
 }
 
 TEST_CASE("4-bit codes are as good as the CPU's codec chooses them") {

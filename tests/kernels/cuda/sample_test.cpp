@@ -185,7 +185,7 @@ TEST_CASE("On rows as models give them rounding decides less than one token in a
     drawn += batch;
   }
   WARN(differing << " of " << drawn << " tokens differ from the CPU's");
-  CHECK(1000 * differing < drawn);
+  CHECK(differing <= std::max(0, drawn / 1000 - 1));
 }
 
 TEST_CASE("The GPU draws tokens as often as they are likely") {

@@ -5,7 +5,8 @@
 // First every running sequence that only needs its next token, then chunks of the prompts, oldest first, then the
 // queue, strictly in order of arrival; until the step's tokens, rows of logits or sequences are used up. Before a
 // sequence grows into a new block the AllocatorPolicy is asked; a preempted sequence gives all its blocks back and
-// stands in the queue again, to be read anew. Where every layer has a window, blocks behind it are given back. If a policy lets nobody move, the oldest sequence does.
+// stands in the queue again, to be read anew. Where every layer has a window, blocks behind it are given back. If a
+// policy lets nobody move, the oldest sequence does.
 //
 // Cost: O(1) for each running sequence and step; O(running) when one starts, ends or is preempted.
 #pragma once
