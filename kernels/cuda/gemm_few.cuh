@@ -173,8 +173,7 @@ __device__ __forceinline__ void multiply(const FewParams& p, const Places& at, L
       asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at.parts + ((set * workers + warp) * token_tiles + n) * 512 + 16 * lane), "f"(c[n][0]),
                    "f"(c[n][1]), "f"(c[n][2]), "f"(c[n][3])
                    : "memory");
-    __syncwarp();
-    if (lane == 0) barrier_arrive(at.full(set));
+    barrier_arrive(at.full(set));  // each lane for what it wrote
   }
   wait_copies<0>();
 }
@@ -246,8 +245,7 @@ __device__ __forceinline__ void add_up(const FewParams& p, const Places& at, int
 #pragma unroll
       for (int w = 0; w < workers; ++w) sum[n] += load_float(at.parts + ((set * workers + w) * sums + n * all + thread) * 4);
     }
-    __syncwarp();
-    if (thread % warp_size == 0) barrier_arrive(at.free(set));
+    barrier_arrive(at.free(set));  // and for what it read
     if (p.splits == 1) {
 #pragma unroll
       for (int n = 0; n < token_tiles; ++n) store<T>(p, Value(p, tile, n * all + thread), sum[n], old[n]);
@@ -298,8 +296,8 @@ __global__ void __launch_bounds__(threads, 1) kernel(const FewParams p) {
     for (int s = 0; s < stages - 1; ++s) loader.copy_weights(at.ring + s * stage_bytes);
   if (threadIdx.x == 0)
     for (int set = 0; set < 2; ++set) {
-      barrier_init(at.full(set), workers);
-      barrier_init(at.free(set), adders);
+      barrier_init(at.full(set), workers * warp_size);
+      barrier_init(at.free(set), adders * warp_size);
       barrier_init(at.landed(set), 1);
     }
   __syncthreads();
