@@ -58,20 +58,12 @@ struct Plan {
   std::vector<Step> steps;  // token counts ascend
 };
 
-std::string device_name() {
-  int device = 0;
-  cudaDeviceProp properties{};
-  require(cudaGetDevice(&device), "finding the current device");
-  require(cudaGetDeviceProperties(&properties, device), "reading the device's properties");
-  return std::string(properties.name) + ' ' + std::to_string(properties.multiProcessorCount);
-}
-
 }  // namespace
 
 struct Gemm::Impl {
   CublasLt lt;
   FewGemm few;
-  GemmCache cache{GemmCache::path_for(device_name(), lt.version())};
+  GemmCache cache{GemmCache::path_for(gpu_name(), lt.version())};
   std::deque<Plan> plans;
 
   // Microseconds that a product loses between two of the other source: neither launch overlaps its own, and multiprocessors cut their

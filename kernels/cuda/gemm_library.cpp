@@ -3,6 +3,8 @@
 
 #include <lmkit/base/error.hpp>
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -49,6 +51,15 @@ Status outcome(const CublasLt& lt, cublasStatus_t status, const Stream& stream) 
 }
 
 }  // namespace
+
+std::string gpu_name() {
+  int device = 0;
+  cudaDeviceProp properties{};
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, device);
+  if (error != cudaSuccess) throw Error(ErrorKind::device, std::string("reading the device's properties failed: ") + cudaGetErrorString(error));
+  return std::string(properties.name) + ' ' + std::to_string(properties.multiProcessorCount);
+}
 
 CublasLt::CublasLt() {
   void* library = open_library();

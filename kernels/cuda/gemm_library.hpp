@@ -10,6 +10,7 @@
 
 #include <cublasLt.h>
 
+#include <string>
 #include <vector>
 
 namespace lmkit::kernels::cuda {
@@ -41,6 +42,9 @@ struct CublasLt {
 
   void require(cublasStatus_t status, const char* what) const;  // throws Error(device)
 };
+
+// Of the current device, with its multiprocessors: what the library's choices, and ours, depend on. Throws Error(device).
+std::string gpu_name();
 
 // One of the library's algorithms, with its settings. (A name of its own: nvcc 13 stops at containers of the library's struct,
 // which has none.)

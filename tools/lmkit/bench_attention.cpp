@@ -229,4 +229,38 @@ void bench_attention(BenchJob job, const AttentionCase& what) {
   job.add(row);
 }
 
+void bench_copy_blocks(BenchJob job) {
+  BenchRig& rig = job.rig;
+  std::vector<std::int32_t> blocks(static_cast<std::size_t>(rig.blocks()));
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), rig.random());
+  const std::int64_t count = std::min<std::int64_t>(rig.blocks() / 2, rig.limits().tokens), bytes = rig.kv_layer_bytes();
+  if (count == 0) return;
+  StepPlan plan;  // whose arrays hold the copies' sources and targets
+  plan.clear();
+  plan.tokens.assign(blocks.begin(), blocks.begin() + count);
+  plan.token_sequence.assign(blocks.begin() + count, blocks.begin() + 2 * count);
+  rig.begin(std::move(plan));
+  const auto step = rig.step(rig.activations());
+  const auto call = [&](int layer) {
+    return step.kv.copy_blocks({.struct_size = sizeof(KvCopy), .count = static_cast<std::int32_t>(count), .source = step.arrays.tokens, .target = step.arrays.token_sequence,
+                                .base = step.pool.base, .block_stride = step.pool.block_stride, .layer_offset = layer * bytes}, rig.device().stream());
+  };
+  const auto first_layer_of = [&](std::int64_t n) { return step.pool.base + blocks[static_cast<std::size_t>(n)] * step.pool.block_stride; };
+  const std::vector<std::int64_t> checked = some_of(count, 3);
+  std::vector<std::vector<std::byte>> expected;
+  for (const std::int64_t n : checked) {
+    std::generate_n(std::back_inserter(expected.emplace_back()), bytes, [&] { return static_cast<std::byte>(rig.random()()); });
+    rig.put(first_layer_of(n), expected.back().data(), bytes);
+  }
+  rig.run([&] { return call(0); });
+  bool same = true;
+  for (std::size_t i = 0; i < checked.size(); ++i) same = same && rig.get(first_layer_of(count + checked[i]), bytes) == expected[i];
+
+  BenchRow row{.what = "copy blocks", .kv = job.kv, .tokens = count * block_tokens, .bytes = 2.0 * static_cast<double>(count * bytes), .error = same ? 0 : 1};
+  row.touched = row.bytes * rig.config().layers;
+  row.seconds = rig.seconds(call, job.repeats);
+  job.add(row);
+}
+
 }  // namespace lmkit::cli

@@ -131,7 +131,7 @@ std::string table_of(const std::vector<BenchRow>& rows, const Limits& limits) {
   }
   return out + "\n* what is read fits in a cache\n"
                "error: |result - float64| / |float64| of a few rows or heads; of attention over the values that were appended, so with what\n"
-               "the KV type rounds away (append is checked by it); of sampling the log probability's, and 1 for a wrong token\n";
+               "the KV type rounds away (append is checked by it); of sampling the log probability's, and 1 for a wrong token; of copied blocks 1 for a wrong byte\n";
 }
 
 boost::json::object json_of(const BenchRow& row, const Limits& limits) {
@@ -191,6 +191,7 @@ Outcome measure_all(const Arguments& arguments, const std::shared_ptr<const Mode
       if (what.blocks() <= rig->blocks()) bench_attention(job, what);
       else say(fmt::format("{}: {} left out, its {} blocks are more than fit", name, what.name(), what.blocks()));
     }
+    bench_copy_blocks(job);
     end_progress();
   }
   return out;

@@ -56,4 +56,7 @@ struct AttentionCase {
 // Append and attend.
 void bench_attention(BenchJob job, const AttentionCase& what);
 
+// Half of the pool's blocks, one layer of them, to the other half; with random codes, so no attention after it.
+void bench_copy_blocks(BenchJob job);
+
 }  // namespace lmkit::cli

@@ -5,6 +5,7 @@
 
 #include "../../../kernels/cuda/gemm_cache.hpp"
 #include "../../../kernels/cuda/gemm_few.hpp"
+#include "../../../kernels/cuda/gemm_library.hpp"
 
 #include <lmkit/base/error.hpp>
 #include <lmkit/kernels/cuda/gemm.hpp>
@@ -59,6 +60,31 @@ struct Product {
   GemmShape shape;
   bool has_bias;
 };
+
+// LMKIT_TEST_OWN: for a tool that does not bear cuBLASLt's kernels, none of them runs.
+bool own_alone() { return std::getenv("LMKIT_TEST_OWN") != nullptr; }
+
+// Those counts that need no kernel of cuBLASLt, where that is wanted.
+std::vector<std::int64_t> counts_of(std::vector<std::int64_t> counts) {
+  if (own_alone()) std::erase_if(counts, [most = FewGemm().usual_tokens()](std::int64_t tokens) { return tokens > most; });
+  return some_of(counts);
+}
+
+// Then too, the file gets a choice of ours for each of a product's buckets, so that nothing is timed.
+void choose_own(const std::vector<Product>& products, std::int64_t max_tokens, std::mt19937_64& random) {
+  if (!own_alone()) return;
+  const FewGemm few;
+  GemmCache cache(GemmCache::path_for(gpu_name(), CublasLt().version()));
+  for (const auto& [shape, has_bias] : products)
+    for (const std::int64_t tokens : gemm_buckets(max_tokens)) {
+      std::vector<int> ways;
+      for (int way = 0; way < FewGemm::ways; ++way)
+        if (few.can_run(way, shape, tokens)) ways.push_back(way);
+      REQUIRE(!ways.empty());
+      cache.add(gemm_key(shape, has_bias, tokens), own(ways[random() % ways.size()]));
+    }
+  cache.save();
+}
 
 // y of the shape's type, in a double
 double value_of(const std::vector<std::byte>& y, std::size_t n, Dtype type) {
@@ -240,18 +266,20 @@ TEST_CASE("Products of matrices agree with float64 for any number of tokens") {
   const std::uint64_t seed = fresh_seed();
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
+  const auto products = some_of<Product>({{{576, 1536, Dtype::bf16, Dtype::bf16}, false}, {{192, 576, Dtype::f16, Dtype::f16}, true},
+                                          {{1536, 576, Dtype::bf16, Dtype::f32}, true}, {{960, 576, Dtype::f16, Dtype::f32}, false},
+                                          {{1536, 4096, Dtype::bf16, Dtype::bf16}, true}, {{8, 8, Dtype::bf16, Dtype::bf16}, true},
+                                          {{49152, 576, Dtype::f16, Dtype::f32}, false}, {{256, 14336, Dtype::f16, Dtype::f16}, false},
+                                          {{1000, 1000, Dtype::bf16, Dtype::f32}, true},
+                                          {{4096, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false},
+                                          {{576, 1536, Dtype::f16, Dtype::f16, LinearEnd::add}, true},
+                                          {{3072, 576, Dtype::f16, Dtype::f16, LinearEnd::gate}, false},
+                                          {{48, 1000, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, true},
+                                          {{1024, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false}});
+  const auto counts = counts_of({1, 2, 3, 8, 9, 16, 17, 24, 33, 64, 65, 200, 300});
+  choose_own(products, counts.back(), random);
   Gemm gemm;
-  for (const Product& product : some_of<Product>({{{576, 1536, Dtype::bf16, Dtype::bf16}, false}, {{192, 576, Dtype::f16, Dtype::f16}, true},
-                                 {{1536, 576, Dtype::bf16, Dtype::f32}, true}, {{960, 576, Dtype::f16, Dtype::f32}, false},
-                                 {{1536, 4096, Dtype::bf16, Dtype::bf16}, true}, {{8, 8, Dtype::bf16, Dtype::bf16}, true},
-                                 {{49152, 576, Dtype::f16, Dtype::f32}, false}, {{256, 14336, Dtype::f16, Dtype::f16}, false},
-                                 {{1000, 1000, Dtype::bf16, Dtype::f32}, true},
-                                 {{4096, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false},
-                                 {{576, 1536, Dtype::f16, Dtype::f16, LinearEnd::add}, true},
-                                 {{3072, 576, Dtype::f16, Dtype::f16, LinearEnd::gate}, false},
-                                 {{48, 1000, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, true},
-                                 {{1024, 4096, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false}})) {
-    const auto counts = some_of<std::int64_t>({1, 2, 3, 8, 9, 16, 17, 24, 33, 64, 65, 200, 300});
+  for (const Product& product : products) {
     GemmRig rig(product, counts.back(), random);
     rig.prepare(gemm, counts.back());
     for (const std::int64_t tokens : counts) {
@@ -304,7 +332,7 @@ TEST_CASE("Products of one way that follow each other give the bits of one alone
   for (const Product& product : some_of<Product>({{{6144, 2048, Dtype::bf16, Dtype::bf16}, true}, {{4096, 4096, Dtype::f16, Dtype::f16, LinearEnd::gate}, false}})) {
     GemmRig rig(product, FewGemm::most_tokens, random);
     for (int way = 0; way < FewGemm::ways; ++way) {
-      for (const std::int64_t tokens : {9, 24, 64}) {
+      for (const std::int64_t tokens : some_of<std::int64_t>({9, 24, 64})) {
         if (!few.can_run(way, product.shape, tokens)) continue;
         INFO(gemm_key(product.shape, product.has_bias, tokens) << " way " << way);
         const auto run = [&](int times) {
@@ -330,10 +358,12 @@ TEST_CASE("A graph of products gives the bits of eager ones, at every replay") {
   NEEDS_DEVICE();
   const CacheFolder folder;
   std::mt19937_64 random(fresh_seed());
+  const auto products = some_of<Product>({{{1536, 576, Dtype::bf16, Dtype::bf16}, true}, {{1536, 576, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false},
+                                          {{576, 1536, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false}});
+  const auto counts = counts_of({1, 3, 8, 16, 33, 64, 200});
+  choose_own(products, counts.back(), random);
   Gemm gemm;
-  for (const Product& product : some_of<Product>({{{1536, 576, Dtype::bf16, Dtype::bf16}, true}, {{1536, 576, Dtype::bf16, Dtype::bf16, LinearEnd::gate}, false},
-                                 {{576, 1536, Dtype::bf16, Dtype::bf16, LinearEnd::add}, false}})) {
-    const auto counts = some_of<std::int64_t>({1, 3, 8, 16, 33, 64, 200});
+  for (const Product& product : products) {
     GemmRig rig(product, counts.back(), random);
     rig.prepare(gemm, counts.back());
     for (const std::int64_t tokens : counts) {
@@ -361,6 +391,7 @@ TEST_CASE("A second opening takes its choices from the file, whatever the file s
   const CacheFolder folder;
   std::mt19937_64 random(fresh_seed());
   const std::int64_t tokens = few(64);
+  choose_own({{{576, 1536, Dtype::bf16, Dtype::bf16}, false}}, tokens, random);
   GemmRig rig({{576, 1536, Dtype::bf16, Dtype::bf16}, false}, tokens, random);
   const auto first = [&] {
     Gemm gemm;
@@ -378,6 +409,7 @@ TEST_CASE("A second opening takes its choices from the file, whatever the file s
     CHECK(rig.run(gemm, tokens) == first);
     CHECK(fs::last_write_time(file) == written);  // nothing was measured
   }
+  if (own_alone()) return;
   std::string hostile;
   for (const std::int64_t bucket : gemm_buckets(tokens)) hostile += gemm_key(rig.product.shape, false, bucket) + (bucket % 8 ? " = library 63\n" : " = own 63\n");
   std::ofstream(file) << hostile;
@@ -390,7 +422,9 @@ TEST_CASE("A Gemm says what it cannot run") {
   NEEDS_DEVICE();
   const CacheFolder folder;
   std::mt19937_64 random(fresh_seed());
-  GemmRig rig({{64, 64, Dtype::bf16, Dtype::bf16}, false}, 16, random);
+  const Product product{{64, 64, Dtype::bf16, Dtype::bf16}, false};
+  choose_own({product}, 16, random);
+  GemmRig rig(product, 16, random);
   Gemm gemm;
   CHECK(gemm.run(rig.product.shape, rig.args(1), rig.workspace.data(), Run::on(rig.stream)) == Status::invalid_argument);
   CHECK_THROWS_AS(gemm.prepare({64, 12, Dtype::bf16, Dtype::bf16}, rig.args(1), rig.workspace.data(), Run::on(rig.stream)), Error);

@@ -26,8 +26,14 @@ static __global__ void __launch_bounds__(256) copy_blocks_kernel(const std::int3
                                                                  std::int64_t stride, std::int64_t bytes) {
   const auto* from = reinterpret_cast<const uint4*>(pages + source[blockIdx.y] * stride);
   auto* to = reinterpret_cast<uint4*>(pages + target[blockIdx.y] * stride);
-  const std::int64_t end = min(bytes / 16, (blockIdx.x + std::int64_t{1}) * 1024);
-  for (std::int64_t n = blockIdx.x * std::int64_t{1024} + threadIdx.x; n < end; n += 256) to[n] = from[n];
+  const std::int64_t first = blockIdx.x * std::int64_t{1024} + threadIdx.x, end = bytes / 16;
+  uint4 x[4];
+#pragma unroll
+  for (int n = 0; n < 4; ++n)
+    if (first + 256 * n < end) x[n] = from[first + 256 * n];
+#pragma unroll
+  for (int n = 0; n < 4; ++n)
+    if (first + 256 * n < end) to[first + 256 * n] = x[n];
 }
 
 template <class Codec, int head_dim, class T>
