@@ -27,7 +27,7 @@ class CpuDevice final : public Device {
   Stream stream() const noexcept override { return threads_; }
   Queue* queue() noexcept override { return nullptr; }
 
-  std::int64_t room(std::int64_t limit) const override { return limit > 0 ? limit : available_memory(); }
+  std::int64_t room(std::int64_t limit) const override { return limit > 0 ? std::min(limit, available_memory()) : available_memory(); }
   std::int64_t in_use() const noexcept override { return 0; }
   std::int64_t runtime_bytes() const noexcept override { return 0; }
   std::unique_ptr<Arena> allocate(std::int64_t bytes) override { return std::make_unique<HostArena>(bytes); }

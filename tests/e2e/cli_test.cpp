@@ -76,6 +76,10 @@ TEST_CASE("values out of range are usage errors", "[cli]") {
   check_refused(cli({"run", "--quant-policy", "3", "hi"}), 2, {"0, 4, 8"});
   check_refused(cli({"run", "--seed", "1", "--seed", "2", "hi"}), 2, {"--seed is given twice"});
   check_refused(cli({"run", "--max-tokens"}), 2, {"max-tokens"});
+  check_refused(cli({"run", "--min-p", "1", "hi"}), 2, {"from 0 and below 1"});
+  check_refused(cli({"run", "--json", "--logprobs", "101", "hi"}), 2, {"from 0 to 100"});
+  check_refused(cli({"plan", "--load-format", "dummy"}), 2, {"--model-path"});
+  check_refused(cli({"plugin", "list", "extra"}), 2, {"lmkit plugin list extra"});
 }
 
 TEST_CASE("names from other programs mean the same or are refused with a hint", "[cli]") {
@@ -108,6 +112,27 @@ TEST_CASE("a setting comes from the flag, then LMKIT_*, then lmkit.toml", "[cli]
   check_refused(cli({"run", "hi"}, {.environment = {home}}), 2, {"line 1"});
   folder.write("lmkit/lmkit.toml", "[chat]\ntemperature = -4\n");
   check_refused(cli({"chat"}, {.environment = {home}}), 2, {"-4"});
+}
+
+TEST_CASE("of spellings of one choice, those of the strongest place count", "[cli]") {
+  if (!have_model()) return;
+  const TemporaryDirectory folder;
+  const std::string home = "XDG_CONFIG_HOME=" + folder.path().string();
+  const auto pipeline_of = [&](std::vector<std::string> words, std::vector<std::string> environment) {
+    words.insert(words.begin(), {"plan", "--device", "cpu", "--json"});
+    environment.push_back(home);
+    const Outcome outcome = cli(words, {.environment = environment});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome.out;
+  };
+  folder.write("lmkit/lmkit.toml", "kv = \"int8\"\n");
+  CHECK_THAT(pipeline_of({}, {}), Catch::Contains("kv-int8"));
+  CHECK_THAT(pipeline_of({"--quant-policy", "4"}, {}), Catch::Contains("kv-int4"));
+  CHECK_THAT(pipeline_of({"-ctk", "q4_0", "-ctv", "q4_0"}, {}), Catch::Contains("kv-int4"));
+  CHECK_THAT(pipeline_of({}, {"LMKIT_QUANT_POLICY=4"}), Catch::Contains("kv-int4"));
+  CHECK_THAT(pipeline_of({"--kv", "f16"}, {"LMKIT_QUANT_POLICY=4"}), Catch::Contains("kv-f16"));
+  check_refused(cli({"plan", "--device", "cpu", "--tp", "1", "--plugin", "tp-threads:size=2"}), 2, {"--tp 1 with 2 ranks"});
 }
 
 TEST_CASE("a model that cannot be read is exit code 3", "[cli]") {

@@ -28,10 +28,10 @@ class Model:
         self.vocab = L.llama_model_get_vocab(self.handle)
         self.vocabulary = L.llama_vocab_n_tokens(self.vocab)
 
-    def tokenize(self, text, special=False):
+    def tokenize(self, text, special=False, add_bos=False):
         raw = text.encode()
         out = (L.llama_token * (len(raw) + 8))()
-        count = L.llama_tokenize(self.vocab, raw, len(raw), out, len(out), False, special)
+        count = L.llama_tokenize(self.vocab, raw, len(raw), out, len(out), add_bos, special)
         return list(out[:count])
 
     def piece(self, token):

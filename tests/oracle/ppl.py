@@ -36,7 +36,7 @@ def main():
     with open(args.data, encoding="utf-8", newline="") as data:
         text = data.read()
     model = llama.Model(args.model)
-    tokens = model.tokenize(text)
+    tokens = model.tokenize(text, add_bos=True)  # if the model adds one
     exact = reference.Reference(args.model) if args.exact else None
     single = None
     if args.dequantised:

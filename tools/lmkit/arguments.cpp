@@ -31,11 +31,11 @@ std::optional<T> parse_number(std::string_view text) {
 
 std::string range_of(const Option& option, const char* what) {
   if (option.maximum >= 1e15) return fmt::format("{} {} {:.0f}", what, option.above_minimum ? "above" : "of at least", option.minimum);
-  return fmt::format("{} {} {} to {:.10g}", what, option.above_minimum ? "above" : "from", option.minimum, option.maximum);
+  return fmt::format("{} {} {} {} {:.10g}", what, option.above_minimum ? "above" : "from", option.minimum, option.below_maximum ? "and below" : "to", option.maximum);
 }
 
 bool within(const Option& option, double value) {
-  return std::isfinite(value) && value <= option.maximum && (option.above_minimum ? value > option.minimum : value >= option.minimum);
+  return std::isfinite(value) && (option.below_maximum ? value < option.maximum : value <= option.maximum) && (option.above_minimum ? value > option.minimum : value >= option.minimum);
 }
 
 std::string spelled_choices(const Option& option) { return fmt::format("one of {}", fmt::join(split(option.choices, '|'), ", ")); }
@@ -170,17 +170,20 @@ Arguments Arguments::parse(Command command, const std::vector<std::string>& word
     if (!value || !*value || std::string_view(option.name) == "plugin-path") continue;  // the registry reads that one
     environment[option.name] = option.repeatable ? split(value, ';') : std::vector<std::string>{value};
   }
-  arguments.add_defaults_from(environment, "in the environment");
-  if (command != help) arguments.add_defaults_from(read_config_file(arguments.text("config"), command), "in lmkit.toml");
+  arguments.add_defaults_from(environment, false);
+  if (command != help) arguments.add_defaults_from(read_config_file(arguments.text("config"), command), true);
   return arguments;
 }
 
-void Arguments::add_defaults_from(const Values& source, const char* place) {
+void Arguments::add_defaults_from(const Values& source, bool is_file) {
+  std::set<std::string_view> chosen;
+  for (const auto& [name, values] : given_)
+    if (const char* choice = find_option(name)->choice) chosen.insert(choice);
   for (const auto& [name, values] : source) {
     const Option& option = *find_option(name);
-    const std::string where = std::string_view(place) == "in the environment" ? variable_of(option) : fmt::format("{} {}", name, place);
-    for (const std::string& value : values) check(option, value, where);
-    given_.try_emplace(name, values);
+    for (const std::string& value : values) check(option, value, is_file ? fmt::format("{} in lmkit.toml", name) : variable_of(option));
+    if (option.choice && chosen.contains(option.choice)) continue;
+    if (given_.try_emplace(name, values).second && is_file) configured_.insert(name);
   }
 }
 

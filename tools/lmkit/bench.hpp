@@ -16,6 +16,8 @@ namespace lmkit::cli {
 int bench_engine(const Arguments& arguments);
 int bench_kernel(const Arguments& arguments);
 
+struct Interrupted {};  // thrown where work is timed, after Ctrl-C
+
 using Clock = std::chrono::steady_clock;
 
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }

@@ -135,7 +135,7 @@ boost::json::object json_of(const Row& row) {
 
 }  // namespace
 
-int bench_engine(const Arguments& arguments) {
+int bench_engine(const Arguments& arguments) try {
   catch_interrupts();
   const auto depths = arguments.wholes("depths"), batches = arguments.wholes("batches"), prompts = arguments.wholes("prefill");
   const std::int64_t steps = *arguments.whole("steps"), repeats = *arguments.whole("repeats");
@@ -148,6 +148,9 @@ int bench_engine(const Arguments& arguments) {
   const std::int64_t ahead = largest(batches) > 1 ? largest(batches) * largest(depths) / tokens_at_once + largest(batches) : 0;
   if (!arguments.given("session-len")) limits.session_len = static_cast<int>(std::max(largest(depths) + ahead + steps + 8, largest(prompts) + 8));
   const auto model = open_named_model(arguments);
+  if (!arguments.given("session-len") && limits.session_len > model->config().max_context)
+    throw Error(ErrorKind::usage, fmt::format("sequences of {} tokens", limits.session_len), fmt::format("at most the model's context of {}", model->config().max_context),
+                "smaller --depths, --prefill or --steps");
   const std::int64_t weights = weights_read(*model, on_gpu);
   progress("measuring read bandwidth");
   const double bandwidth = on_gpu ? cuda_library().read_bandwidth(0, std::int64_t{2} << 30) : read_bandwidth(limits.threads, weights);
@@ -168,6 +171,7 @@ int bench_engine(const Arguments& arguments) {
     const auto measure = [&](Row row, auto once) {
       std::vector<double> rates, idles;
       for (std::int64_t i = 0; i < repeats; ++i) {
+        if (interrupts() > 0) throw Interrupted{};
         progress(fmt::format("{}: {} {}, batch {}, {} of {}", name, row.prefill ? "prefill" : "decode at", row.tokens, row.batch, i + 1, repeats));
         const Stepper::Decoded outcome = once();
         rates.push_back(outcome.rate), idles.push_back(outcome.idle);
@@ -185,7 +189,6 @@ int bench_engine(const Arguments& arguments) {
       for (const std::int64_t depth : depths)
         measure({.tokens = depth, .batch = batch}, [&] { return stepper.decode(depth, batch, steps); });
     end_progress();
-    if (interrupts() > 0) return interrupted_exit_code;
   }
 
   const Machine machine = this_machine();
@@ -203,6 +206,9 @@ int bench_engine(const Arguments& arguments) {
                     where, bandwidth / 1e9, bytes_for_people(weights), load * 1e3,
                     first_token * 1e3, repeats, steps, table_of(rows)));
   return 0;
+} catch (const Interrupted&) {
+  end_progress();
+  return interrupted_exit_code;
 }
 
 }  // namespace lmkit::cli

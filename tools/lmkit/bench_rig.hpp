@@ -125,8 +125,6 @@ class BenchRig {
   std::mt19937_64 random_;
 };
 
-struct Interrupted {};  // thrown where work is timed, after Ctrl-C
-
 float value_at(const std::byte* values, std::int64_t index, Dtype dtype) noexcept;  // of an array of this type
 
 }  // namespace lmkit::cli

@@ -65,6 +65,11 @@ void require_cuda_half(const PluginFacts& plugin) {
 
 }  // namespace
 
+std::vector<std::filesystem::path> plugin_folders(const Arguments& arguments) {
+  const std::vector<std::string> named = arguments.texts("plugin-path");
+  return arguments.configured("plugin-path") ? plugin_search_path({}, named) : plugin_search_path(named);
+}
+
 std::vector<std::string> kv_types(const Arguments& arguments) {
   std::vector<const char*> used;
   for (const char* option : {"kv", "quant-policy", "ctk", "ctv"})
@@ -90,7 +95,7 @@ std::vector<PluginSpec> plugin_specs(const Arguments& arguments, const std::stri
 
 Composed compose(const Arguments& arguments, const std::string& kv_type) {
   const std::vector<PluginSpec> specs = plugin_specs(arguments, kv_type);
-  const Composition found = PluginRegistry(plugin_search_path(arguments.texts("plugin-path"))).compose(specs);
+  const Composition found = PluginRegistry(plugin_folders(arguments)).compose(specs);
   if (kv_type == "f16" && found.kv)
     throw Error(ErrorKind::plugin, fmt::format("--kv f16 and the plugin {} both say how keys and values are stored", found.kv->name),
                 "one of them");
@@ -99,6 +104,8 @@ Composed compose(const Arguments& arguments, const std::string& kv_type) {
   };
   const AnyKvBackend::Source kv = found.kv ? *found.kv : AnyKvBackend::built_in<KvF16>("kv-f16");
   const auto group = found.parallel ? std::make_shared<AnyParallel::Group>(*found.parallel) : std::make_shared<AnyParallel::Group>();
+  if (arguments.whole("tp") == 1 && group->ranks().size > 1)
+    throw Error(ErrorKind::usage, fmt::format("--tp 1 with {} ranks of {}", group->ranks().size, found.parallel->name), "one of them");
   const bool on_gpu = wants_gpu(arguments, group->ranks());
   if (on_gpu && found.kv)
     for (const PluginFacts& plugin : found.plugins)
@@ -131,6 +138,8 @@ EngineLimits limits_of(const Arguments& arguments, int default_sequences) {
 }
 
 std::shared_ptr<const ModelFile> open_named_model(const Arguments& arguments) {
+  if (arguments.text("load-format") == "dummy" && !arguments.given("model-path"))
+    throw Error(ErrorKind::usage, "--load-format dummy without a model", "a config.json, or a folder that has one", "--model-path tests/configs/Llama-3.1-8B");
   if (arguments.text("load-format") == "dummy") return open_dummy_model(arguments.text("model-path"));
   return open_model(resolve_model(arguments.text("model-path")));
 }

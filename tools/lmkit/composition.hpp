@@ -12,6 +12,7 @@
 #include <lmkit/plugin/any_parallel.hpp>
 #include <lmkit/plugin/plugin_spec.hpp>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct Composed {
 
   std::string description() const { return parallel + " | " + kv + " | " + allocator; }
 };
+
+// Where plugins are looked for.
+std::vector<std::filesystem::path> plugin_folders(const Arguments& arguments);
 
 // The KV types asked for, by --kv, --quant-policy, or -ctk and -ctv: "f16", "int8", "int4"; none: {""}.
 std::vector<std::string> kv_types(const Arguments& arguments);

@@ -2,6 +2,7 @@
 //
 // lmkit doctor: looks at what lmkit needs from a machine. Each finding that is not good comes with a remedy.
 #include "commands.hpp"
+#include "composition.hpp"
 #include "machine.hpp"
 #include "terminal.hpp"
 
@@ -86,7 +87,7 @@ std::vector<Finding> look_at_gpus() {
 }
 
 std::vector<Finding> look_at_plugins(const Arguments& arguments) {
-  const auto folders = plugin_search_path(arguments.texts("plugin-path"));
+  const auto folders = plugin_folders(arguments);
   const PluginRegistry registry(folders);
   std::string names;
   std::vector<Finding> findings;

@@ -2,9 +2,9 @@
 //
 // lmkit eval ppl: perplexity of a text, as llama.cpp defines it, so that the numbers can be compared.
 //
-// The text is tokenised in one piece and cut into chunks of `context` tokens that do not overlap; a rest is dropped. In
-// each chunk the first token becomes the begin-of-sequence token, if the model wants one, and the tokens of the second half
-// but the first are scored:  exp(- mean of log p(token | the chunk so far)).
+// The text is tokenised in one piece, behind a begin-of-sequence token if the model wants one, and cut into chunks of
+// `context` tokens that do not overlap; a rest is dropped. In each chunk the first token becomes that token too, and the
+// tokens of the second half but the first are scored:  exp(- mean of log p(token | the chunk so far)).
 #include "commands.hpp"
 #include "composition.hpp"
 #include "generation.hpp"
@@ -102,7 +102,7 @@ int eval_command(const Arguments& arguments) {
   const auto contexts = arguments.wholes("context");
   const auto model = open_named_model(arguments);
   EngineLimits limits = limits_of(arguments, chunks_at_once);
-  if (!arguments.given("session-len")) limits.session_len = static_cast<int>(*std::max_element(contexts.begin(), contexts.end()) + 1);
+  if (!arguments.given("session-len")) limits.session_len = static_cast<int>(*std::max_element(contexts.begin(), contexts.end()));
 
   const bool json = arguments.flag("json");
   boost::json::array results;
@@ -112,7 +112,7 @@ int eval_command(const Arguments& arguments) {
     Composed composed = compose(arguments, kv);
     const std::string description = composed.description();
     const auto pipeline = start_pipeline(arguments, model, composed, limits);
-    if (tokens.empty()) tokens = pipeline->tokenizer()->encode(text);
+    if (tokens.empty()) tokens = pipeline->tokenizer()->encode(text, {.add_special = true});
     Service& service = pipeline->start();
     for (const std::int64_t context : contexts) {
       const std::int64_t all = static_cast<std::int64_t>(tokens.size()) / context;

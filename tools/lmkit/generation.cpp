@@ -63,9 +63,12 @@ Request request_of(const Arguments& arguments, const Tokenizer& tokenizer, std::
   request.sampling = sampling_of(arguments, tokenizer);
   request.max_tokens = static_cast<int>(arguments.whole("max-tokens").value_or(-1));
   request.stop = arguments.texts("stop");
+  if (request.stop.size() > Request::most_stop_strings)
+    throw Error(ErrorKind::usage, fmt::format("--stop is given {} times", request.stop.size()), fmt::format("at most {}", Request::most_stop_strings));
   for (const std::string& stop : request.stop) {
     require_utf8(stop, "--stop");
-    if (stop.empty()) throw Error(ErrorKind::usage, "--stop is empty", "a text that ends the answer");
+    if (stop.empty() || stop.size() > Request::longest_stop_string)
+      throw Error(ErrorKind::usage, fmt::format("--stop has {} bytes", stop.size()), fmt::format("a text of 1 to {} that ends the answer", Request::longest_stop_string));
   }
   if (arguments.command() == run) {
     request.ignore_eos = arguments.flag("ignore-eos");
@@ -108,11 +111,13 @@ const char* name_of(Finish finish) {
 
 std::string stats_line(const Usage& usage) {
   const auto rate = [](double tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0; };
-  const double reading = usage.first_token - usage.queued, writing = usage.total - usage.first_token;
-  return fmt::format("prompt {} tokens, {:.0f} tok/s   first token {:.0f} ms   answer {} tokens, {:.0f} tok/s   total {:.2f} s{}", usage.prompt_tokens,
-                     rate(usage.prompt_tokens, reading), usage.first_token * 1e3, usage.generated_tokens,
-                     rate(usage.generated_tokens - 1, writing), usage.total,
-                     usage.preemptions ? fmt::format("   preempted {} times", usage.preemptions) : "");
+  std::string out = fmt::format("prompt {} tokens", usage.prompt_tokens);
+  if (usage.generated_tokens > 0) {
+    const double reading = usage.first_token - usage.queued, writing = usage.total - usage.first_token;
+    out += fmt::format(", {:.0f} tok/s   first token {:.0f} ms   answer {} tokens, {:.0f} tok/s", rate(usage.prompt_tokens, reading),
+                       usage.first_token * 1e3, usage.generated_tokens, rate(usage.generated_tokens - 1, writing));
+  }
+  return out + fmt::format("   total {:.2f} s{}", usage.total, usage.preemptions ? fmt::format("   preempted {} times", usage.preemptions) : "");
 }
 
 void require_utf8(std::string_view text, std::string_view what) {

@@ -59,14 +59,10 @@ const CommandInfo& named_command(const std::string& name) {
   throw Error(ErrorKind::usage, fmt::format("unknown command '{}'", name), {}, near.empty() ? "lmkit help" : "lmkit " + near);
 }
 
-bool verbose = false;
-
 void log_to_stderr(LogLevel level, std::string_view text) {
   switch (level) {
     case LogLevel::debug:
-    case LogLevel::info:
-      if (verbose) say(tinted(Tint::note, text));
-      break;
+    case LogLevel::info: break;
     case LogLevel::warning: say(tinted(Tint::warning, "warning: ") + std::string(text)); break;
     case LogLevel::error: say(tinted(Tint::error, "error: ") + std::string(text)); break;
   }
@@ -91,7 +87,6 @@ int dispatch(const std::vector<std::string>& words) {
     print(help_of(command));
     return 0;
   }
-  verbose = arguments.flag("verbose");
   return call(arguments);
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.hpp"
 
+#include <lmkit/engine/service.hpp>
+
 #include <array>
 
 namespace lmkit::cli {
@@ -68,13 +70,13 @@ constexpr std::array all = std::to_array<Option>({
     {.name = "tensor-parallel-size", .kind = whole, .value = "N", .section = S::pipeline, .commands = engine_commands, .same_as = "tp"},
     {.name = "kv", .kind = list, .value = "TYPE", .section = S::pipeline, .commands = engine_commands,
      .help = "how keys and values are stored: f16, int8 (--plugin kv-int8) or int4 (--plugin kv-int4); "
-             "bench and eval take several: f16,int8,int4", .choices = "f16|int8|int4"},
+             "bench and eval take several: f16,int8,int4", .choices = "f16|int8|int4", .choice = "kv"},
     {.name = "quant-policy", .kind = choice, .value = "BITS", .section = S::pipeline, .commands = engine_commands,
-     .help = "the same by bits: 0 (f16), 8 or 4", .choices = "0|4|8"},
+     .help = "the same by bits: 0 (f16), 8 or 4", .choices = "0|4|8", .choice = "kv"},
     {.name = "ctk", .one_dash = true, .kind = choice, .value = "TYPE", .section = S::pipeline, .commands = engine_commands,
-     .help = "the same in llama.cpp's words, with an equal -ctv: f16, q8_0 or q4_0", .choices = "f16|q8_0|q4_0"},
+     .help = "the same in llama.cpp's words, with an equal -ctv: f16, q8_0 or q4_0", .choices = "f16|q8_0|q4_0", .choice = "kv"},
     {.name = "ctv", .one_dash = true, .kind = choice, .value = "TYPE", .section = S::pipeline, .commands = engine_commands,
-     .help = "see -ctk", .choices = "f16|q8_0|q4_0"},
+     .help = "see -ctk", .choices = "f16|q8_0|q4_0", .choice = "kv"},
     {.name = "cache-type-k", .kind = choice, .value = "TYPE", .section = S::pipeline, .commands = engine_commands,
      .choices = "f16|q8_0|q4_0", .same_as = "ctk"},
     {.name = "cache-type-v", .kind = choice, .value = "TYPE", .section = S::pipeline, .commands = engine_commands,
@@ -101,7 +103,7 @@ constexpr std::array all = std::to_array<Option>({
     {.name = "top-p", .kind = number, .value = "P", .section = S::sampling, .commands = answers,
      .help = "draw from the most likely tokens that together reach P", .fallback = "1", .minimum = 0, .maximum = 1, .above_minimum = true},
     {.name = "min-p", .kind = number, .value = "P", .section = S::sampling, .commands = answers,
-     .help = "drop tokens less likely than P times the most likely one", .fallback = "0", .maximum = 1},
+     .help = "drop tokens less likely than P times the most likely one", .fallback = "0", .maximum = 1, .below_maximum = true},
     {.name = "repetition-penalty", .kind = number, .value = "X", .section = S::sampling, .commands = answers,
      .help = "divide the logits of tokens that occurred in prompt or answer", .fallback = "1", .maximum = 100, .above_minimum = true},
     {.name = "repeat-penalty", .kind = number, .value = "X", .section = S::sampling, .commands = answers, .maximum = 100,
@@ -125,8 +127,7 @@ constexpr std::array all = std::to_array<Option>({
     {.name = "json", .kind = flag, .section = S::output, .commands = run | bench | plan | plugin | eval | doctor,
      .help = "one JSON object on stdout, with a versioned \"schema\""},
     {.name = "logprobs", .kind = whole, .value = "N", .section = S::output, .commands = run,
-     .help = "with --json: log probabilities of each token and of the N most likely ones", .maximum = 1 << 20},
-    {.name = "verbose", .letter = 'v', .kind = flag, .section = S::output, .commands = everywhere, .help = "more of what goes on, on stderr"},
+     .help = "with --json: log probabilities of each token and of the N most likely ones", .maximum = Request::most_logprobs},
 
     // --- measuring -------------------------------------------------------------------------------------------------
     {.name = "data", .value = "FILE", .section = S::measuring, .commands = eval, .help = "the UTF-8 text to score"},

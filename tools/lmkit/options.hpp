@@ -44,10 +44,11 @@ struct Option {
   const char* help = "";
   const char* fallback = nullptr;  // the default, as one would write it
   double minimum = 0, maximum = 1e15;
-  bool above_minimum = false;  // the minimum itself is refused
+  bool above_minimum = false, below_maximum = false;  // the minimum, the maximum itself is refused
   const char* choices = nullptr;
   bool repeatable = false;
   const char* same_as = nullptr;  // another spelling of that option
+  const char* choice = nullptr;   // what this and other options are ways to choose
   const char* refused = nullptr;  // known from another program, with another meaning: the hint
 };
 

@@ -2,6 +2,7 @@
 //
 // lmkit plugin list | inspect NAME: what plugins say about themselves, read from their files without running them.
 #include "commands.hpp"
+#include "composition.hpp"
 #include "terminal.hpp"
 
 #include <lmkit/base/error.hpp>
@@ -64,7 +65,7 @@ int list(const Arguments& arguments, const PluginRegistry& registry) {
   }
   if (plugins.empty()) {
     say("no plugins found in:");
-    for (const auto& folder : plugin_search_path(arguments.texts("plugin-path"))) say("  " + folder.string());
+    for (const auto& folder : plugin_folders(arguments)) say("  " + folder.string());
   }
   return 0;
 }
@@ -98,11 +99,11 @@ int inspect(const Arguments& arguments, const PluginRegistry& registry) {
 }  // namespace
 
 int plugin_command(const Arguments& arguments) {
-  const PluginRegistry registry(plugin_search_path(arguments.texts("plugin-path")));
+  const PluginRegistry registry(plugin_folders(arguments));
   const std::string what = arguments.operands().empty() ? "" : arguments.operands()[0];
   if (what == "list" && arguments.operands().size() == 1) return list(arguments, registry);
   if (what == "inspect") return inspect(arguments, registry);
-  throw Error(ErrorKind::usage, what.empty() ? "lmkit plugin needs a word" : fmt::format("unknown: lmkit plugin {}", what), {},
+  throw Error(ErrorKind::usage, what.empty() ? "lmkit plugin needs a word" : fmt::format("lmkit plugin {} cannot be understood", fmt::join(arguments.operands(), " ")), {},
               "lmkit plugin list, or lmkit plugin inspect NAME");
 }
 

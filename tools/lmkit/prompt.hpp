@@ -21,6 +21,6 @@ ChatTemplate chat_template_of(const ModelFile& model, const Tokenizer& tokenizer
 std::vector<ChatMessage> opening(const std::string& system);
 
 // Throws Error(usage) when a prompt leaves no room for an answer.
-void require_room(std::size_t prompt_tokens, const Ledger& ledger, const std::string& remedy = "a larger --session-len");
+void require_room(std::size_t prompt_tokens, const Ledger& ledger, const std::string& remedy);
 
 }  // namespace lmkit::cli

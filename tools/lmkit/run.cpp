@@ -90,7 +90,10 @@ int run_command(const Arguments& arguments) {
   const auto pipeline = start_pipeline(arguments, model, composed, limits_of(arguments, 1));
   const Tokenizer& tokenizer = *pipeline->tokenizer();
   const std::vector<TokenId> prompt = prompt_tokens(arguments, *model, tokenizer, text);
-  require_room(prompt.size(), pipeline->ledger());
+  require_room(prompt.size(), pipeline->ledger(),
+               arguments.given("session-len")                                         ? "a larger --session-len"
+               : pipeline->ledger().session_len < model->config().max_context ? "--kv int4, or more memory"
+                                                                              : "a shorter prompt");
 
   const bool json = arguments.flag("json");
   double first_token_after_start = 0;
@@ -109,7 +112,8 @@ int run_command(const Arguments& arguments) {
   } else {
     print("\n");
   }
-  if (arguments.flag("stats")) say(fmt::format("{}   first token after start {:.0f} ms", stats_line(answer.usage), first_token_after_start * 1e3));
+  if (arguments.flag("stats"))
+    say(stats_line(answer.usage) + (first_token_after_start > 0 ? fmt::format("   first token after start {:.0f} ms", first_token_after_start * 1e3) : ""));
   return answer.finish == Finish::cancelled ? interrupted_exit_code : 0;
 }
 

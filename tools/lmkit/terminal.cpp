@@ -36,7 +36,6 @@ constexpr const char* erase_line = "\r\x1b[K";
 }  // namespace
 
 bool stdin_is_terminal() { return isatty(STDIN_FILENO); }
-bool stdout_is_terminal() { return isatty(STDOUT_FILENO); }
 bool stderr_is_terminal() { return isatty(STDERR_FILENO); }
 
 std::string tinted(Tint tint, std::string_view text) {

@@ -12,7 +12,6 @@
 namespace lmkit::cli {
 
 bool stdin_is_terminal();
-bool stdout_is_terminal();
 bool stderr_is_terminal();
 
 // Text in a colour when stderr is a terminal and NO_COLOR is not set.

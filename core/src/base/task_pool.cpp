@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/base/task_pool.hpp>
 
+#include <lmkit/base/error.hpp>
+
 #include <sched.h>
 
 #include <atomic>
 #include <cassert>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -43,7 +46,12 @@ struct TaskPool::Impl {
   std::atomic<bool> stopping{false};
   std::mutex failure_mutex;
   std::string worker_failure;
-  std::vector<std::jthread> threads;
+  std::vector<std::jthread> threads;  // last: they use all of the above
+
+  ~Impl() {
+    stopping.store(true, std::memory_order_relaxed);
+    ring();
+  }
 
   // Claims indices until none is open; says how many.
   std::int32_t run_share(int worker) noexcept {
@@ -110,13 +118,14 @@ struct TaskPool::Impl {
 
 TaskPool::TaskPool(int threads) : impl_(std::make_unique<Impl>()) {
   assert(threads >= 1);
-  for (int worker = 1; worker < threads; ++worker) impl_->threads.emplace_back([impl = impl_.get(), worker] { impl->work(worker); });
+  for (int worker = 1; worker < threads; ++worker) try {
+      impl_->threads.emplace_back([impl = impl_.get(), worker] { impl->work(worker); });
+    } catch (const std::system_error& refused) {
+      throw Error(ErrorKind::runtime, "the system refuses thread " + std::to_string(worker + 1) + " of " + std::to_string(threads) + ": " + refused.what(), {}, "a smaller --threads");
+    }
 }
 
-TaskPool::~TaskPool() {
-  impl_->stopping.store(true, std::memory_order_relaxed);
-  impl_->ring();
-}
+TaskPool::~TaskPool() = default;
 
 Stream TaskPool::stream() noexcept { return {reinterpret_cast<lmkit_stream*>(impl_.get()), &host_table()}; }
 

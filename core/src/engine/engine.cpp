@@ -11,11 +11,6 @@ namespace {
 
 using Clock = Sequence::Clock;
 
-// A front end's stop strings are looked for at every token.
-constexpr std::size_t most_stop_strings = 16;
-constexpr std::size_t longest_stop_string = 1024;
-constexpr int most_logprobs = 100;
-
 double seconds(Clock::duration duration) noexcept { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace
@@ -177,7 +172,7 @@ RequestId Engine::submit(Request request) {
   return id;
 }
 
-void Engine::submit(RequestId id, Request request) {
+void Engine::submit(RequestId id, Request request, Clock::time_point when) {
   last_id_ = id;
   if (std::string problem = problem_of(request); !problem.empty()) {
     ++stats_.finished;
@@ -188,7 +183,7 @@ void Engine::submit(RequestId id, Request request) {
   const int room = context_ - sequence->size();
   const int asked = sequence->request.max_tokens;
   sequence->most_tokens = sequence->size() + (asked < 0 ? room : std::min(room, asked));
-  sequence->submitted = Clock::now();
+  sequence->submitted = when;
   scheduler_.add(*sequence);
   sequences_.emplace(id, std::move(sequence));
 }
@@ -215,15 +210,15 @@ std::string Engine::problem_of(const Request& request) const {
     if (invalid(token)) return bad_token("stop_tokens", token);
   }
   if (request.max_tokens < -1) return fmt::format("max_tokens is {}; expected a number from 0, or -1", request.max_tokens);
-  if (request.logprobs < -1 || request.logprobs > most_logprobs) {
-    return fmt::format("logprobs is {}; expected -1 to {}", request.logprobs, most_logprobs);
+  if (request.logprobs < -1 || request.logprobs > Request::most_logprobs) {
+    return fmt::format("logprobs is {}; expected -1 to {}", request.logprobs, Request::most_logprobs);
   }
-  if (request.stop.size() > most_stop_strings) {
-    return fmt::format("there are {} stop strings; expected at most {}", request.stop.size(), most_stop_strings);
+  if (request.stop.size() > Request::most_stop_strings) {
+    return fmt::format("there are {} stop strings; expected at most {}", request.stop.size(), Request::most_stop_strings);
   }
   for (const std::string& stop : request.stop) {
-    if (stop.empty() || stop.size() > longest_stop_string || !is_valid_utf8(stop)) {
-      return fmt::format("a stop string has {} bytes; expected 1 to {} bytes of UTF-8", stop.size(), longest_stop_string);
+    if (stop.empty() || stop.size() > Request::longest_stop_string || !is_valid_utf8(stop)) {
+      return fmt::format("a stop string has {} bytes; expected 1 to {} bytes of UTF-8", stop.size(), Request::longest_stop_string);
     }
   }
   return lmkit::problem_of(request.sampling, vocabulary_);

@@ -1,13 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <lmkit/engine/rank_group.hpp>
 
+#include <lmkit/base/error.hpp>
+
+#include <string>
+#include <system_error>
+
 namespace lmkit {
 
 RankThreads::RankThreads(int count) {
-  for (int rank = 0; rank < count; ++rank) threads_.emplace_back([this, rank] { work(rank); });
+  for (int rank = 0; rank < count; ++rank) try {
+      threads_.emplace_back([this, rank] { work(rank); });
+    } catch (const std::system_error& refused) {
+      stop();
+      throw Error(ErrorKind::runtime, "the system refuses a thread for each of " + std::to_string(count) + " ranks: " + refused.what(), {}, "fewer ranks");
+    }
 }
 
-RankThreads::~RankThreads() {
+RankThreads::~RankThreads() { stop(); }
+
+void RankThreads::stop() noexcept {
   stopping_ = true;
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();

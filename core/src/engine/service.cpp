@@ -25,7 +25,7 @@ class EngineThread final : public Service {
 
   RequestId submit(Request request) override {
     const std::lock_guard lock(mutex_);
-    commands_.push_back(Submit{++last_id_, std::move(request)});
+    commands_.push_back(Submit{++last_id_, std::move(request), Sequence::Clock::now()});
     commands_wait_.notify_one();
     return last_id_;
   }
@@ -51,6 +51,7 @@ class EngineThread final : public Service {
   struct Submit {
     RequestId id;
     Request request;
+    Sequence::Clock::time_point when;
   };
   struct Cancel {
     RequestId id;
@@ -74,7 +75,7 @@ class EngineThread final : public Service {
       commands.swap(commands_);
     }
     for (Command& command : commands) {
-      if (auto* submit = std::get_if<Submit>(&command)) engine_.submit(submit->id, std::move(submit->request));
+      if (auto* submit = std::get_if<Submit>(&command)) engine_.submit(submit->id, std::move(submit->request), submit->when);
       else engine_.cancel(std::get<Cancel>(command).id);
     }
     return true;

@@ -176,8 +176,6 @@ TokenizerData read_tokenizer(const Gguf& gguf) {
   };
   data.bos = token("bos");
   data.eos = token("eos");
-  data.unknown = token("unknown");
-  data.padding = token("padding");
   data.add_bos = gguf.boolean("tokenizer.ggml.add_bos_token").value_or(data.pre_tokenizer == "llama-bpe" || data.pre_tokenizer == "tekken");
   data.chat_template = gguf.text("tokenizer.chat_template").value_or("");
 

@@ -57,16 +57,21 @@ void take(std::optional<Source>& slot, std::optional<Source> source) {
 
 }  // namespace
 
-std::vector<fs::path> plugin_search_path(std::span<const std::string> flags) {
-  std::vector<fs::path> folders(flags.begin(), flags.end());
+std::vector<fs::path> plugin_search_path(std::span<const std::string> first, std::span<const std::string> later) {
+  std::vector<fs::path> folders;
+  const auto add = [&](std::string_view folder) {
+    if (!folder.empty()) folders.emplace_back(folder);  // an empty entry is not the current directory
+  };
+  for (const std::string& folder : first) add(folder);
   if (const char* variable = std::getenv("LMKIT_PLUGIN_PATH")) {
     std::string_view rest = variable;
     while (!rest.empty()) {
       const std::size_t end = std::min(rest.find(':'), rest.size());
-      if (end > 0) folders.emplace_back(rest.substr(0, end));  // an empty entry is not the current directory
+      add(rest.substr(0, end));
       rest.remove_prefix(std::min(rest.size(), end + 1));
     }
   }
+  for (const std::string& folder : later) add(folder);
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   if (!error) folders.push_back(program.parent_path().parent_path() / "lib" / "lmkit" / "plugins");

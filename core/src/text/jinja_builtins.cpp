@@ -67,7 +67,9 @@ bool begins_title(char32_t c) { return is_python_space(c) || (c < 0x80 && std::s
 Text stripped(const Text& text, const Value& characters, bool left, bool right) {
   std::u32string set;
   if (characters.text()) map_characters(characters.text()->bytes, [&](char32_t c) { return set += c, c; });
-  const auto goes = [&](char32_t c) { return characters.text() ? set.find(c) != set.npos : is_python_space(c); };
+  std::ranges::sort(set);
+  set.erase(std::ranges::unique(set).begin(), set.end());
+  const auto goes = [&](char32_t c) { return characters.text() ? std::ranges::binary_search(set, c) : is_python_space(c); };
   const std::string& bytes = text.bytes;
   std::size_t begin = 0, end = bytes.size();
   while (left && begin < end) {
@@ -107,7 +109,7 @@ std::vector<Value> split(const Text& text, const Value& separator, std::int64_t 
   const std::string& by = separator.text()->bytes;
   if (by.empty()) throw Problem("split by an empty string");
   while (limit < 0 || static_cast<std::int64_t>(out.size()) < limit) {
-    const std::size_t end = text.bytes.find(by, at);
+    const std::size_t end = position_of(text.bytes, by, at);
     if (end == std::string::npos) break;
     out.emplace_back(text.substr(at, end - at));
     check_items(out);
@@ -117,10 +119,11 @@ std::vector<Value> split(const Text& text, const Value& separator, std::int64_t 
   return out;
 }
 
-std::vector<Value> split_from_right(const Text& text, const Value& separator, std::int64_t limit) {
+std::vector<Value> split_from_right(Evaluator& evaluator, const Text& text, const Value& separator, std::int64_t limit) {
   if (limit < 0) return split(text, separator, -1);
   if (!separator.text() || separator.text()->bytes.empty()) throw Problem("rsplit with a limit wants a separator");
   const std::string& by = separator.text()->bytes;
+  if (by.size() > 64) evaluator.spend(by.size() * text.bytes.size());  // rfind may look at so many bytes
   std::vector<Value> out;
   std::size_t end = text.bytes.size();
   while (static_cast<std::int64_t>(out.size()) < limit && end >= by.size()) {
@@ -139,7 +142,7 @@ Text replaced(Evaluator& evaluator, const Text& text, const Text& from, const Te
   Text out;
   std::size_t done = 0, at = 0;
   for (; limit != 0; --limit) {
-    std::size_t found = text.bytes.find(from.bytes, at);
+    std::size_t found = position_of(text.bytes, from.bytes, at);
     if (found == std::string::npos) break;
     out += text.substr(done, found - done);
     out += to;
@@ -172,8 +175,9 @@ bool is_all(const Text& text, const std::function<bool(char32_t)>& holds) {
 }
 
 // Python's startswith and endswith take one string or several.
-bool matches_any(const Value& candidates, const std::function<bool(const std::string&)>& matches) {
+bool matches_any(Evaluator& evaluator, const Value& candidates, const std::function<bool(const std::string&)>& matches) {
   if (!candidates.list()) return matches(want_text(candidates, "startswith or endswith").bytes);
+  evaluator.spend(candidates.weight());
   return std::ranges::any_of(candidates.list()->items, [&](const Value& v) { return matches(want_text(v, "startswith or endswith").bytes); });
 }
 
@@ -219,8 +223,9 @@ Value to_float(const Value& value, const Value& otherwise) {
 
 // --- lists ---
 
-Value path(const Value& value, const Value& name) {  // "a.b.0", as map(attribute=…) takes it
+Value path(Evaluator& evaluator, const Value& value, const Value& name) {  // "a.b.0", as map(attribute=…) takes it
   if (name.is_integer()) return item(value, name);
+  evaluator.spend(16 * name.weight());
   Value out = value;
   for (const Value& part : split(want_text(name, "an attribute"), Value(Text(".")), -1)) {
     const Value index = to_integer(part, Value());
@@ -234,7 +239,7 @@ Value mapped(Evaluator& evaluator, const Value& value, const Arguments& argument
   if (const Value* name = arguments.find(SIZE_MAX, "attribute")) {
     const Value otherwise = arguments.get(SIZE_MAX, "default", Value(Undefined{"an attribute"}));
     for (const Value& element : elements(value)) {
-      const Value found = path(element, *name);
+      const Value found = path(evaluator, element, *name);
       out.push_back(found.is_undefined() ? otherwise : found);
     }
     return Value::list(std::move(out));
@@ -262,7 +267,7 @@ Value selected(Evaluator& evaluator, const Value& value, Arguments arguments, bo
   const std::string test = arguments.positional.empty() ? "" : want_text(take(), "a test's name").bytes;
   std::vector<Value> out;
   for (const Value& element : elements(value)) {
-    const Value subject = by_attribute ? path(element, name) : element;
+    const Value subject = by_attribute ? path(evaluator, element, name) : element;
     const bool holds = test.empty() ? subject.truth() : evaluator.test(test, subject, arguments);
     if (holds == wanted) out.push_back(element);
   }
@@ -275,13 +280,12 @@ Value sorted(Evaluator& evaluator, const Value& value, const Arguments& argument
   const bool case_sensitive = arguments.get(1, "case_sensitive", Value(false)).truth();
   const Value* name = arguments.find(2, "attribute");
   const auto key = [&](const Value& element) {
-    Value found = name ? path(element, *name) : element;
+    Value found = name ? path(evaluator, element, *name) : element;
+    evaluator.spend(16 + found.weight());
     return found.text() && !case_sensitive ? Value(found.text()->with_bytes(map_characters(found.text()->bytes, lower))) : found;
   };
-  std::stable_sort(items.begin(), items.end(), [&](const Value& a, const Value& b) {
-    evaluator.spend(16);
-    return reverse ? less(key(b), key(a)) : less(key(a), key(b));
-  });
+  std::stable_sort(items.begin(), items.end(),
+                   [&](const Value& a, const Value& b) { return reverse ? less(key(b), key(a)) : less(key(a), key(b)); });
   return Value::list(std::move(items));
 }
 
@@ -308,18 +312,19 @@ Value dict_sorted(Evaluator& evaluator, const Value& value) {
   return sorted(evaluator, pairs(value), by_key);
 }
 
-Value extreme(const Value& value, bool largest) {
+Value extreme(Evaluator& evaluator, const Value& value, bool largest) {
   const std::vector<Value> items = elements(value);
+  evaluator.spend(2 * value.weight());
   if (items.empty()) return Value(Undefined{"the extreme of an empty list"});
   return largest ? *std::ranges::max_element(items, less) : *std::ranges::min_element(items, less);
 }
 
-Value summed(const Value& value, const Arguments& arguments) {
+Value summed(Evaluator& evaluator, const Value& value, const Arguments& arguments) {
   double sum = 0;
   bool integers = true;
   const Value* name = arguments.find(0, "attribute");
   for (const Value& element : elements(value)) {
-    const Value number = name ? path(element, *name) : element;
+    const Value number = name ? path(evaluator, element, *name) : element;
     if (!number.is_number()) throw Problem(fmt::format("sum wants numbers, not {}", number.type()));
     integers = integers && number.is_integer();
     sum += number.number();
@@ -385,7 +390,7 @@ const std::unordered_map<std::string_view, Filter>& filters() {
          const Value* name = a.find(1, "attribute");
          std::vector<Value> items = elements(v);
          if (name)
-           for (Value& element : items) element = path(element, *name);
+           for (Value& element : items) element = path(e, element, *name);
          return Value(joined(e, items, to_text(a.get(0, "d", Value(Text())))));
        }},
       {"default",
@@ -422,9 +427,9 @@ const std::unordered_map<std::string_view, Filter>& filters() {
          return v.is_integer() && v.integer() != INT64_MIN ? Value(std::abs(v.integer())) : Value(std::abs(v.number()));
        }},
       {"round", [](Evaluator&, const Value& v, const Arguments& a) { return rounded(v, a); }},
-      {"sum", [](Evaluator&, const Value& v, const Arguments& a) { return summed(v, a); }},
-      {"min", [](Evaluator&, const Value& v, const Arguments&) { return extreme(v, false); }},
-      {"max", [](Evaluator&, const Value& v, const Arguments&) { return extreme(v, true); }},
+      {"sum", [](Evaluator& e, const Value& v, const Arguments& a) { return summed(e, v, a); }},
+      {"min", [](Evaluator& e, const Value& v, const Arguments&) { return extreme(e, v, false); }},
+      {"max", [](Evaluator& e, const Value& v, const Arguments&) { return extreme(e, v, true); }},
       {"attr", [](Evaluator&, const Value& v, const Arguments& a) { return attribute(v, want_text(a.get(0, "name", Value()), "attr").bytes); }},
       {"indent",
        [](Evaluator& e, const Value& v, const Arguments& a) {
@@ -492,8 +497,8 @@ const std::unordered_map<std::string_view, Method>& text_methods() {
          return Value::list(split(t, a.get(0, "sep", Value()), want_integer(a.get(1, "maxsplit", Value(std::int64_t{-1})), "split")));
        }},
       {"rsplit",
-       [](Evaluator&, const Text& t, const Arguments& a) {
-         return Value::list(split_from_right(t, a.get(0, "sep", Value()), want_integer(a.get(1, "maxsplit", Value(std::int64_t{-1})), "rsplit")));
+       [](Evaluator& e, const Text& t, const Arguments& a) {
+         return Value::list(split_from_right(e, t, a.get(0, "sep", Value()), want_integer(a.get(1, "maxsplit", Value(std::int64_t{-1})), "rsplit")));
        }},
       {"splitlines",
        [](Evaluator& e, const Text& t, const Arguments&) {
@@ -502,12 +507,12 @@ const std::unordered_map<std::string_view, Method>& text_methods() {
          return Value::list(std::move(lines));
        }},
       {"startswith",
-       [](Evaluator&, const Text& t, const Arguments& a) {
-         return Value(matches_any(a.get(0, "prefix", Value()), [&](const std::string& prefix) { return t.bytes.starts_with(prefix); }));
+       [](Evaluator& e, const Text& t, const Arguments& a) {
+         return Value(matches_any(e, a.get(0, "prefix", Value()), [&](const std::string& prefix) { return t.bytes.starts_with(prefix); }));
        }},
       {"endswith",
-       [](Evaluator&, const Text& t, const Arguments& a) {
-         return Value(matches_any(a.get(0, "suffix", Value()), [&](const std::string& suffix) { return t.bytes.ends_with(suffix); }));
+       [](Evaluator& e, const Text& t, const Arguments& a) {
+         return Value(matches_any(e, a.get(0, "suffix", Value()), [&](const std::string& suffix) { return t.bytes.ends_with(suffix); }));
        }},
       {"removeprefix",
        [](Evaluator&, const Text& t, const Arguments& a) {
@@ -530,7 +535,7 @@ const std::unordered_map<std::string_view, Method>& text_methods() {
        }},
       {"find",
        [](Evaluator&, const Text& t, const Arguments& a) {
-         const std::size_t at = t.bytes.find(want_text(a.get(0, "sub", Value()), "find").bytes);
+         const std::size_t at = position_of(t.bytes, want_text(a.get(0, "sub", Value()), "find").bytes);
          return at == std::string::npos ? Value(std::int64_t{-1}) : size_of(Value(t.substr(0, at)));
        }},
       {"count",

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
+#include <cstring>
 
 namespace lmkit::jinja {
 namespace {
@@ -241,6 +242,12 @@ const Value* find(const Members& members, std::string_view key) noexcept {
   return found == members.end() ? nullptr : &found->second;
 }
 
+std::size_t position_of(std::string_view text, std::string_view sought, std::size_t from) noexcept {
+  if (from > text.size()) return std::string_view::npos;
+  const void* const found = memmem(text.data() + from, text.size() - from, sought.data(), sought.size());
+  return found ? static_cast<std::size_t>(static_cast<const char*>(found) - text.data()) : std::string_view::npos;
+}
+
 bool equal(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return a.is_integer() && b.is_integer() ? a.integer() == b.integer() : a.number() == b.number();
   if (a.variant().index() != b.variant().index()) return false;
@@ -267,7 +274,7 @@ bool less(const Value& a, const Value& b) {
 bool contains(const Value& container, const Value& item) {
   if (const Text* text = container.text()) {
     if (!item.text()) throw Problem(fmt::format("a string cannot contain {}", item.type()));
-    return text->bytes.find(item.text()->bytes) != std::string::npos;
+    return position_of(text->bytes, item.text()->bytes) != std::string::npos;
   }
   if (const List* list = container.list()) return std::ranges::any_of(list->items, [&](const Value& v) { return equal(v, item); });
   if (const Dict* dict = container.dict()) return item.text() && find(dict->members, item.text()->bytes);

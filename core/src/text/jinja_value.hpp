@@ -130,6 +130,8 @@ struct Loop {
 };
 
 const Value* find(const Members& members, std::string_view key) noexcept;
+// As text.find(sought, from), but in time proportional to their sum.
+std::size_t position_of(std::string_view text, std::string_view sought, std::size_t from = 0) noexcept;
 bool equal(const Value& a, const Value& b);
 bool less(const Value& a, const Value& b);              // throws Problem if they have no order
 bool contains(const Value& container, const Value& item);

@@ -37,6 +37,8 @@ std::string to_pcre2(std::string_view pattern) {
       const std::string members = std::string(pattern.substr(i, brace + 1 - i)) + newcomers(pattern.substr(i + 3, brace - i - 3));
       out += in_class ? members : "[" + members + "]";
       i = brace;
+    } else if (pair == "\\h" || pair == "\\H" || pair == "\\C") {  // hexadecimal digits and control characters there
+      throw Error(ErrorKind::model, fmt::format("the pre-tokeniser's expression '{}' has {}", pattern, pair), "escapes of one meaning, such as \\s and \\p{L}");
     } else if (c == '\\') {
       out += pair;
       ++i;

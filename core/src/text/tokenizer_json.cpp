@@ -137,7 +137,7 @@ void read_model(const json::object& model, const json::array& added, TokenizerDa
   data.ignore_merges = flag(model, "ignore_merges", false);
   read_vocabulary(object_in(*vocabulary, "model.vocab"), added, data);
   read_merges(array_in(*merges, "model.merges"), data);
-  data.unknown = data.missing_byte = named_token(data, model, "unk_token");
+  data.missing_byte = named_token(data, model, "unk_token");
   if (data.missing_byte && flag(model, "fuse_unk", false)) fail("the tokenizer has fuse_unk", "one unknown token per byte");
 }
 
@@ -229,7 +229,6 @@ std::string_view read_post_processor(const json::object& processor) {
 void read_config(const json::object& config, bool decides_bos, TokenizerData& data) {
   if (const auto bos = named_token(data, config, "bos_token")) data.bos = bos;
   data.eos = named_token(data, config, "eos_token");
-  data.padding = named_token(data, config, "pad_token");
   if (decides_bos) data.add_bos = flag(config, "add_bos_token", false) && data.bos;
 
   const json::value* chat = member(config, "chat_template");

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch.hpp>
+#include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <fstream>
 #include <utility>
 #include <vector>
 
@@ -51,3 +57,28 @@ TEST_CASE("the reason of a failure inside a task reaches the thread that started
   CHECK(last_failure() == "index 5 is bad");
   CHECK(last_failure().empty());
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which need more addresses than the test leaves
+TEST_CASE("a thread that the system refuses is an error, and those that were started end") {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    alarm(30);
+    rlim_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{256} << 20);
+    const rlimit limit{bytes, bytes};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(3);
+    try {
+      TaskPool pool(1000);
+    } catch (const Error& refused) {
+      _exit(refused.kind() == ErrorKind::runtime ? 0 : 2);
+    }
+    _exit(1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif

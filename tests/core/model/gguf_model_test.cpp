@@ -203,8 +203,6 @@ TEST_CASE("a GGUF tokenizer is what its keys say") {
   CHECK(data.kinds == std::vector<TokenKind>{TokenKind::byte, TokenKind::unused, TokenKind::unknown, TokenKind::control});
   CHECK(data.bos == 0);
   CHECK(data.eos == 1);
-  CHECK(data.unknown == 2);
-  CHECK(data.padding == 3);
   CHECK(data.end_of_turn == std::vector<TokenId>{1, 2, 3});
   CHECK(data.add_bos);
   CHECK(data.chat_template == "{{ x }}");

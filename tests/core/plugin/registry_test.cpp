@@ -89,17 +89,18 @@ TEST_CASE("an unknown name gets the nearest one, or all there are") {
   CHECK_SAYS(refusal(PluginRegistry({"/no/such/folder"}), "banana"), "there is no plugin 'banana' in /no/such/folder; try --plugin-path");
 }
 
-TEST_CASE("folders come from flags, then the environment, then beside the program") {
+TEST_CASE("folders come from flags, then the environment, then a file, then beside the program; an empty one is none") {
   ::setenv("LMKIT_PLUGIN_PATH", ":/b::c:", 1);
-  const std::vector<std::string> flags{"/a"};
-  const std::vector<fs::path> folders = plugin_search_path(flags);
+  const std::vector<std::string> flags{"", "/a"}, file{"/d", ""};
+  const std::vector<fs::path> folders = plugin_search_path(flags, file);
   ::unsetenv("LMKIT_PLUGIN_PATH");
-  REQUIRE(folders.size() == 4);
+  REQUIRE(folders.size() == 5);
   CHECK(folders[0] == "/a");
   CHECK(folders[1] == "/b");
   CHECK(folders[2] == "c");
   const fs::path program = fs::read_symlink("/proc/self/exe");
-  CHECK(folders[3] == program.parent_path().parent_path() / "lib/lmkit/plugins");
+  CHECK(folders[3] == "/d");
+  CHECK(folders[4] == program.parent_path().parent_path() / "lib/lmkit/plugins");
 }
 
 TEST_CASE("plugins compose, one for each concept") {

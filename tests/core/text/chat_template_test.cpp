@@ -136,6 +136,16 @@ TEST_CASE("chat template: an error names the line and what is wrong") {
   CHECK(problem("x", {}, {.variables = "[1]"}).first == ErrorKind::usage);
 }
 
+TEST_CASE("chat template: long texts are searched and stripped in time that grows with their length") {
+  const std::string lengths = "{% set a = 'a' * 7000000 %}{% set b = a ~ 'b' %}{% set c = ('b' * 1000000) ~ 'a' %}";
+  CHECK(rendered(lengths + "{{ (a ~ a).find(b) }}") == "-1");
+  CHECK(rendered(lengths + "{{ (a ~ b).find(b) }}") == "7000000");
+  CHECK(rendered(lengths + "{{ b in a ~ a }}") == "False");
+  CHECK(rendered(lengths + "{{ (a ~ a).count(b) }}") == "0");
+  CHECK(rendered(lengths + "{{ (a ~ b)|replace(b, 'x')|length }}") == "7000001");
+  CHECK(rendered(lengths + "{{ a.strip(c)|length }}") == "0");
+}
+
 TEST_CASE("chat template: one that nests, grows or runs without end is stopped") {
   const auto repeated = [](const std::string& text, int times) {
     std::string out;
@@ -169,6 +179,10 @@ TEST_CASE("chat template: one that nests, grows or runs without end is stopped")
   stopped(many_long + "{{ ns.x|join }}");
   stopped("{{ ('\\n' * 10000000)|indent(1000) }}");
   stopped("{{ ('a' * 10000000)|replace('a', 'b' * 10000) }}");
+  stopped("{{ ('a' * 8000000).rsplit('a' * 4000000 ~ 'b', 1) }}");
+  stopped("{% set long = 'x' * 10000000 %}{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = ns.x + [long] %}{% endfor %}{{ ns.x|sort|length }}");
+  stopped(many_long + "{{ ns.x|max|length }}");
+  stopped(many_long + "{{ long.startswith(ns.x) }}");
   stopped("{{ 9223372036854775807 + 1 }}");
   stopped("{{ 10 ** 100 }}");
 }

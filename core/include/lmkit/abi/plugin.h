@@ -9,7 +9,8 @@
  *
  * Rules for the whole ABI
  *  - A plugin is loaded if and only if its abi_major equals the host's and its abi_minor is not greater.
- *  - Every struct starts with struct_size and grows only at its end; a reader copies the prefix it knows.
+ *  - Tables and arguments start with struct_size and grow only at their end; a reader copies the prefix it knows. Small structs
+ *    without it (settings, shards, holders, decisions, ranks) are passed in arrays or by value, and never change.
  *  - No C++ type, exception, allocator or ownership crosses. Strings are UTF-8, NUL-terminated, constant.
  *  - Slots return lmkit_status; 0 is success. On failure the plugin first calls host->fail with the reason.
  *  - Who may call a slot stands in brackets behind it:

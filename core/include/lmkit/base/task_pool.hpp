@@ -12,7 +12,7 @@ namespace lmkit {
 
 class TaskPool {
  public:
-  // The caller of parallel_for is worker 0, so threads - 1 are started. threads >= 1.
+  // The caller of parallel_for is worker 0, so threads - 1 are started. threads >= 1. Throws Error(runtime) if the system refuses one.
   explicit TaskPool(int threads);
   ~TaskPool();
   TaskPool(const TaskPool&) = delete;

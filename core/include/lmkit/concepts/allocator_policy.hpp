@@ -19,8 +19,6 @@ using Demand = lmkit_demand;
 using Decision = lmkit_decision;
 using Holder = lmkit_holder;
 
-enum class Verdict : std::int32_t { grant = LMKIT_GRANT, wait = LMKIT_WAIT, preempt = LMKIT_PREEMPT };
-
 template <class A>
 concept CutsPool = requires(const A policy, const MemoryReport& report) {
   { policy.kv_bytes(report) } -> std::same_as<std::int64_t>;  // set-up: may throw Error

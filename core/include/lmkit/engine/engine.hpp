@@ -30,7 +30,8 @@ class Engine {
          const Ledger& ledger, const ModelConfig& config);
 
   RequestId submit(Request request);
-  void submit(RequestId id, Request request);  // id: greater than every id before
+  // id: greater than every id before; when: it was submitted to whoever passes it on
+  void submit(RequestId id, Request request, Sequence::Clock::time_point when = Sequence::Clock::now());
   void cancel(RequestId id) noexcept;
 
   // schedule -> forward -> sample -> accept -> deliver. Does nothing without work. Where the device runs on by itself, the

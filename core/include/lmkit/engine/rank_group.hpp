@@ -21,7 +21,7 @@ namespace lmkit {
 // One thread for each member; every round runs the same job on all of them. [engine-thread]
 class RankThreads {
  public:
-  explicit RankThreads(int count);
+  explicit RankThreads(int count);  // throws Error(runtime) if the system refuses a thread
   ~RankThreads();
 
   // Runs job(rank) on each rank's thread and waits for all. job must not throw.
@@ -29,6 +29,7 @@ class RankThreads {
 
  private:
   void work(int rank) noexcept;
+  void stop() noexcept;
 
   const std::function<void(int)>* job_ = nullptr;
   std::atomic<std::uint32_t> round_{0};

@@ -4,13 +4,14 @@
 // this process or in another one.
 //
 // A request is answered by a stream of events, one for each token, of which the last has a finish reason. A bad
-// request is answered by a single event with an error. Every submitted request gets exactly one last event.
+// request is answered by a single event with an error. Every submitted request gets exactly one last event, unless the service ends before.
 #pragma once
 
 #include <lmkit/engine/sampling.hpp>
 #include <lmkit/text/tokenizer_data.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -20,6 +21,10 @@ namespace lmkit {
 using RequestId = std::int64_t;
 
 struct Request {
+  // Stop strings are looked for at every token.
+  static constexpr std::size_t most_stop_strings = 16, longest_stop_string = 1024;  // bytes
+  static constexpr int most_logprobs = 100;
+
   std::vector<TokenId> prompt;  // at least one token, and fewer than the context
   SamplingParams sampling;
   int max_tokens = -1;                // of the answer; 0: read the prompt only; -1: as many as the context takes

@@ -24,9 +24,9 @@
 
 namespace lmkit {
 
-// Folders in the order of precedence: those of --plugin-path, then LMKIT_PLUGIN_PATH (separated by ':'), then
-// <exe>/../lib/lmkit/plugins. The current directory is never one of them unless it was named.
-std::vector<std::filesystem::path> plugin_search_path(std::span<const std::string> flags = {});
+// Folders in the order of precedence: `first` (--plugin-path), then LMKIT_PLUGIN_PATH (separated by ':'), then `later` (a
+// file of defaults), then <exe>/../lib/lmkit/plugins. The current directory is never one of them unless it was named.
+std::vector<std::filesystem::path> plugin_search_path(std::span<const std::string> first = {}, std::span<const std::string> later = {});
 
 struct FoundPlugin {
   std::filesystem::path file;

@@ -33,7 +33,7 @@ struct TokenizerData {
   std::vector<std::string> tokens;  // byte-level spelling, as in the file
   std::vector<TokenKind> kinds;     // one per token
   std::vector<std::string> merges;  // "left right", best first
-  std::optional<TokenId> bos, eos, unknown, padding;
+  std::optional<TokenId> bos, eos;
   std::vector<TokenId> end_of_turn;  // every token that ends an answer, eos included
   bool add_bos = false;
 
