@@ -21,7 +21,7 @@ class FewGemm {
   // Up to which a layer's products beat cuBLASLt's on an H200; 16 without warpgroups.
   std::int64_t usual_tokens() const noexcept { return warpgroups_.exists() ? most_tokens : 16; }
 
-  // Whether the way exists here, has shared memory enough, and leaves no worker without columns.
+  // Whether the way exists here, has shared memory enough, and leaves no block of a cluster without columns.
   bool can_run(int way, const GemmShape& shape, std::int64_t tokens) const noexcept;
 
   // can_run. W must have been written before the launch before: that may still run while the first rows are read.

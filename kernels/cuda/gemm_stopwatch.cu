@@ -11,7 +11,7 @@ namespace lmkit::kernels::cuda {
 
 namespace {
 
-constexpr std::int64_t read_bytes = 96 << 20;  // more than the largest L2 so far
+constexpr std::int64_t read_bytes = 96 << 20;  // more than the L2 of an H200 or an RTX 4090
 
 __global__ void read_kernel(const uint4* data, std::int64_t count, std::uint32_t* sink) {
   start_dependents();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Times products of matrices at load as they run in a step, one after another, which they may overlap, and with nothing of
-// their weights left in L2: weights that are no larger than L2 have other memory read in between, unless there are so many
-// tokens that reading the weights is not what the product waits for.
+// Times products of matrices at load as they run in a step, one after another, which they may overlap, and with little of
+// their weights left in L2: weights that are no larger than L2 have the workspace, x and y read in between, unless there are so
+// many tokens that reading the weights is not what the product waits for.
 #pragma once
 
 #include <lmkit/kernels/cuda/gemm.hpp>

@@ -37,7 +37,7 @@ double read_bandwidth(std::int64_t bytes) noexcept {
   int device = 0, processors = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  cudaEvent_t start, stop;
+  cudaEvent_t start = nullptr, stop = nullptr;
   cudaEventCreate(&start);
   cudaEventCreate(&stop);
   float best = 0;  // milliseconds

@@ -53,6 +53,20 @@ function(lmkit_add_kernels_for isa target)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${isa}>)
 endfunction()
 
+# The architectures of this machine's GPUs, with the a of Hopper, whose kernels "native" would leave out; without a GPU sm_80,
+# whose PTX newer GPUs compile when they load it.
+function(lmkit_native_cuda_architectures result)
+  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader OUTPUT_VARIABLE found RESULT_VARIABLE failed ERROR_QUIET)
+  string(REGEX MATCHALL "[0-9]+\\.[0-9]+" found "${found}")
+  string(REPLACE "." "" found "${found}")
+  list(TRANSFORM found REPLACE "^90$" "90a")
+  list(REMOVE_DUPLICATES found)
+  if(failed OR NOT found)
+    set(found 80)
+  endif()
+  set(${result} ${found} PARENT_SCOPE)
+endfunction()
+
 macro(lmkit_enable_cuda)
   if(NOT CMAKE_CUDA_COMPILER)
     find_program(LMKIT_NVCC nvcc HINTS /usr/local/cuda/bin)
@@ -60,11 +74,7 @@ macro(lmkit_enable_cuda)
   if(LMKIT_NVCC AND NOT CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_COMPILER ${LMKIT_NVCC})
     if(NOT CMAKE_CUDA_ARCHITECTURES)
-      execute_process(COMMAND nvidia-smi -L RESULT_VARIABLE no_gpu OUTPUT_QUIET ERROR_QUIET)
-      set(CMAKE_CUDA_ARCHITECTURES native)
-      if(no_gpu)
-        set(CMAKE_CUDA_ARCHITECTURES 80)  # whose PTX newer GPUs compile when they load it
-      endif()
+      lmkit_native_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
     endif()
     enable_language(CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know that nvcc 12 and 13 speak C++20

@@ -150,7 +150,7 @@ void choose_device(Composed& composed, const Arguments& arguments, const ModelFi
   const std::string asked = arguments.text("dtype");
   const Dtype dtype = asked == "auto" ? gpu_dtype(model) : asked == "f16" ? Dtype::f16 : Dtype::bf16;
   composed.parts.open_device = open_gpus(dtype);
-  composed.device = fmt::format("{} in {}", cuda_library().gpus().front().name, dtype == Dtype::f16 ? "f16" : "bf16");
+  composed.device = fmt::format("{} in {}", cuda_library().gpu(0).name, dtype == Dtype::f16 ? "f16" : "bf16");
 }
 
 std::string startup_line(const Composed& composed, const Ledger& ledger) {

@@ -73,11 +73,13 @@ std::vector<Finding> look_at_gpus() {
   try {
     std::vector<Finding> findings;
     const auto& library = cuda_library();
-    for (const auto& gpu : library.gpus()) {
+    for (int number = 0; number < library.count(); ++number) {
+      const auto gpu = library.gpu(number);
       const std::string found = fmt::format("{} (compute capability {}.{}), {}, {} free; built for {}", gpu.name, gpu.major, gpu.minor,
                                             bytes_for_people(gpu.memory), bytes_for_people(gpu.free), library.archs);
       const std::int64_t enough = gpu.memory / 2;
-      if (gpu.free >= enough) findings.push_back({"GPU", Health::good, found, {}});
+      if (!gpu.usable) findings.push_back({"GPU", Health::warning, found, "a build with this GPU in LMKIT_CUDA_ARCHS"});
+      else if (gpu.free >= enough) findings.push_back({"GPU", Health::good, found, {}});
       else findings.push_back({"GPU", Health::warning, found, "end other programs on the GPU (nvidia-smi lists them), or --device-memory-limit"});
     }
     return findings;

@@ -47,7 +47,7 @@ const CudaLibrary& cuda_library() {
 
 bool has_gpu() noexcept {
   try {
-    return !cuda_library().gpus().empty();
+    return cuda_library().gpu(0).usable;
   } catch (const Error&) {
     return false;
   }

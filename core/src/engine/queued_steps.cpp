@@ -54,7 +54,7 @@ QueuedSteps::QueuedSteps(kernels::Queue& queue, const StepLimits& limits, const 
   queue.draw_into(room.drawn.data());
 }
 
-// Each size up to 8, then steps of an eighth of the next power of two: fillers are at most a ninth of a step.
+// Each size up to 16, then steps of an eighth of the power of two below: fillers are at most a ninth of a step.
 std::vector<int> QueuedSteps::recorded_sizes(int sequences) {
   std::vector<int> sizes;
   for (int size = 1, step = 1; size < sequences; size += step) {

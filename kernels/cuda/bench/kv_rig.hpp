@@ -74,6 +74,14 @@ class KvRig {
     device_sequences.upload(of_token);
   }
 
+  // Before a step: NaN in the blocks that a scheduler has given to others by then, all behind the window but for one.
+  void poison_passed(int window) {
+    for (std::size_t s = 0; s < lengths.size(); ++s)
+      for (int block = 0; block < (lengths[s] - window + 1) / shape.block_tokens - 1; ++block)
+        check(cudaMemset(pool.data() + table[s * table_stride + block] * block_stride, 0xff, block_stride));
+    check(cudaDeviceSynchronize());
+  }
+
   KvPages pages() const {
     return {sizeof(KvPages), static_cast<int>(lengths.size()), pool.data(), block_stride, layer_offset, device_table.data(), table_stride,
             device_starts.data(), device_lengths.data(), device_sequences.data()};

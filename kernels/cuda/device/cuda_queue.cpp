@@ -72,7 +72,10 @@ int CudaQueue::record(const std::function<Status()>& work) {
   const Status recorded = work();
   cudaGraph_t graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
-  if (recorded != Status::ok) throw Error(ErrorKind::device, "a step cannot be recorded as a CUDA graph");
+  if (recorded != Status::ok) {
+    if (ended == cudaSuccess) cudaGraphDestroy(graph);
+    throw Error(ErrorKind::device, "a step cannot be recorded as a CUDA graph");
+  }
   require(ended, "ending a CUDA graph");
   cudaGraphExec_t executable = nullptr;
   const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);

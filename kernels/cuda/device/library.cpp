@@ -12,7 +12,7 @@ namespace {
 
 std::string version_of(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
-std::vector<CudaGpu> gpus() {
+int count_gpus() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   int driver = 0, runtime = 0;
@@ -27,25 +27,30 @@ std::vector<CudaGpu> gpus() {
     throw Error(ErrorKind::device, std::string("no GPU can be used: ") + cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error), {},
                 "--device cpu, or a look at nvidia-smi and CUDA_VISIBLE_DEVICES");
   }
-  std::vector<CudaGpu> found;
-  for (int gpu = 0; gpu < count; ++gpu) {
-    cudaDeviceProp properties{};
-    require(cudaGetDeviceProperties(&properties, gpu), "asking for the GPU's properties");
-    std::size_t free = 0, total = 0;
-    require(cudaSetDevice(gpu), "choosing the GPU");
-    require(cudaMemGetInfo(&free, &total), "asking for the GPU's memory");
-    found.push_back({properties.name, properties.major, properties.minor, static_cast<std::int64_t>(total), static_cast<std::int64_t>(free)});
-  }
-  return found;
+  return count;
+}
+
+// The caller's thread keeps the GPU it had.
+CudaGpu look_at(int gpu) {
+  const int count = count_gpus();
+  if (gpu < 0 || gpu >= count) throw Error(ErrorKind::device, "GPU " + std::to_string(gpu), "0 to " + std::to_string(count - 1), "one of these");
+  cudaDeviceProp properties{};
+  require(cudaGetDeviceProperties(&properties, gpu), "asking for the GPU's properties");
+  int before = 0;
+  require(cudaGetDevice(&before), "asking for the current GPU");
+  std::size_t free = 0, total = 0;
+  require(cudaSetDevice(gpu), "choosing the GPU");
+  const cudaError_t error = cudaMemGetInfo(&free, &total);
+  const bool usable = runs_here();
+  cudaSetDevice(before);
+  require(error, "asking for the GPU's memory");
+  return {properties.name, properties.major, properties.minor, static_cast<std::int64_t>(total), static_cast<std::int64_t>(free), usable};
 }
 
 std::unique_ptr<Device> open(int gpu, Dtype dtype, Stream threads) {
-  const std::vector<CudaGpu> found = gpus();
-  if (gpu < 0 || gpu >= static_cast<int>(found.size())) {
-    throw Error(ErrorKind::device, "GPU " + std::to_string(gpu), "0 to " + std::to_string(found.size() - 1), "one of these");
-  }
-  if (!runs_here()) {
-    throw Error(ErrorKind::device, found[gpu].name + " has compute capability " + std::to_string(found[gpu].major) + "." + std::to_string(found[gpu].minor),
+  const CudaGpu found = look_at(gpu);
+  if (!found.usable) {
+    throw Error(ErrorKind::device, found.name + " has compute capability " + std::to_string(found.major) + "." + std::to_string(found.minor),
                 "one that this build has code for (" LMKIT_CUDA_ARCHS ")", "--device cpu, or a build with this GPU in LMKIT_CUDA_ARCHS");
   }
   return open_gpu(gpu, dtype, threads);
@@ -60,5 +65,5 @@ double read_bandwidth_of(int gpu, std::int64_t bytes) {
 }  // namespace lmkit::kernels::cuda
 
 extern "C" __attribute__((visibility("default"))) const lmkit::kernels::cuda::CudaLibrary lmkit_cuda_library{
-    LMKIT_BUILD, LMKIT_CUDA_ARCHS, lmkit::kernels::cuda::gpus, lmkit::kernels::cuda::open, lmkit::kernels::cuda::plain_kv_kernels,
+    LMKIT_BUILD, LMKIT_CUDA_ARCHS, lmkit::kernels::cuda::count_gpus, lmkit::kernels::cuda::look_at, lmkit::kernels::cuda::open, lmkit::kernels::cuda::plain_kv_kernels,
     lmkit::kernels::cuda::read_bandwidth_of};

@@ -25,6 +25,7 @@ void check_chunks(const Case& c, Knobs knobs, const Chunks& chunks, std::uint64_
     knobs.warpgroups = warpgroups;
     Run run(c, knobs, chunks.lengths(), 1500, seed);
     for (const auto& counts : chunks.steps) {
+      if (knobs.window > 0) run.rig.poison_passed(knobs.window);
       run.append(counts);
       run.attend();
       run.check_judged();

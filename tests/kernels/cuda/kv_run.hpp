@@ -68,6 +68,7 @@ inline std::vector<Case> all_cases() {
   cases.push_back(case_of<SquareRootCodec, 64>("square roots", one(3), 0.02, false));
   cases.push_back(case_of<SquareRootCodec, 128>("square roots", one(4), 0.02));
   cases.push_back(case_of<AffineCodec<4, 8, false>, 64>("int4, groups of 8", one(5), 0.1, false));
+  cases.push_back(case_of<SquareRootCodec, 256>("square roots", one(6), 0.02));
   return cases;
 }
 

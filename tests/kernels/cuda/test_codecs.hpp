@@ -41,6 +41,6 @@ struct SquareRootCodec {
 
 static_assert(KvCodec<SquareRootCodec> && !FoldableKvCodec<SquareRootCodec>);
 
-extern const KvKernels* const test_kernels[6];  // in test_codecs.cu; the order of kv_test.cpp's cases
+extern const KvKernels* const test_kernels[7];  // in test_codecs.cu; the order of kv_test.cpp's cases
 
 }  // namespace lmkit::kernels::cuda

@@ -13,7 +13,7 @@ namespace lmkit {
 // Throws Error(device) when it is not there, cannot be loaded or belongs to another build.
 const kernels::cuda::CudaLibrary& cuda_library();
 
-// Whether there is a GPU that this build can use.
+// Whether the first GPU is there and this build can use it.
 bool has_gpu() noexcept;
 
 // The type that a model is run in on a GPU: bf16 if its weights are, else f16, which holds quantised weights more precisely.

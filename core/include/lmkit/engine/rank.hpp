@@ -47,7 +47,8 @@ RankSizes rank_sizes(const ModelConfig& config, const StepLimits& limits, const 
                            .max_context = limits.context,
                            .workers = device.kind() == LMKIT_CPU ? limits.threads : 0};
   const std::int64_t largest = std::max(std::int64_t{limits.tokens} * config.hidden, std::int64_t{limits.logit_rows} * config.vocabulary);
-  return {kv.block_bytes(), kv.workspace_bytes(kv_limits), group.workspace_bytes(largest)};
+  const std::int64_t alignment = device.kind() == LMKIT_CUDA ? 256 : 64;  // of a layer's part (abi/kv.h)
+  return {(kv.block_bytes() + alignment - 1) / alignment * alignment, kv.workspace_bytes(kv_limits), group.workspace_bytes(largest)};
 }
 
 template <ParallelStrategy P, KvBackend K>

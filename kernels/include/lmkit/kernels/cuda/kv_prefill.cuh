@@ -3,7 +3,7 @@
 // Prefill attention: chunks of new tokens over all keys and values before them, causal, optionally in a window. Cost:
 // 4 head_dim operations a visible (query, key) pair; the pages of earlier chunks are read as they are stored.
 //
-// A block takes `rows` query tokens of one head and walks over steps of 64 tokens (FlashAttention-2, arXiv:2307.08691).
+// A block takes `rows` query tokens of one head and walks over steps of 64 tokens, fewer where shared memory is short (FlashAttention-2, arXiv:2307.08691).
 // A warp owns 16 or 32 of the rows; queries are the A operand, kept in shared memory in fragment order, keys and values
 // the B operand, read from the same page fragments as in decode. A folded codec's scales meet scores and probabilities.
 // The means of centred keys, of eight pages at a time, are the columns of one more product, whose results wait in shared
@@ -47,7 +47,8 @@ struct PrefillShape {
   // a packed codec is expanded to 16 bits for one stage
   static constexpr int expanded_tile_bytes = Stored::kind == TileKind::packed ? 4 * tile_tokens * head_dim : 0;
   static constexpr int tile_bytes = stages * Stored::bytes + expanded_tile_bytes;
-  static constexpr int tiles = query_bytes + 4 * tile_bytes + mean_bytes <= 99 * 1024 ? 4 : 2;  // for sm_86, 89 and 120 too
+  static constexpr bool fits(int tiles) { return query_bytes + tiles * tile_bytes + mean_bytes <= 99 * 1024; }  // sm_86, 89 and 120 too
+  static constexpr int tiles = fits(4) ? 4 : fits(2) ? 2 : 1;
   static constexpr int step_tokens = tiles * tile_tokens;
   static constexpr int stage_bytes = tiles * Stored::bytes;
   static constexpr int shared_bytes = query_bytes + tiles * tile_bytes + mean_bytes;
@@ -383,7 +384,7 @@ __global__ void __launch_bounds__(128, 2) prefill_kernel(const PrefillParams p) 
   const std::int32_t* table = view.block_tables + s * view.block_table_stride;
   std::byte* stages = shared + Shape::query_bytes;
 
-  // A page holds block_tokens / 64 steps; its id is fetched a step before it is needed.
+  // A page's id is fetched a step before it is needed.
   const auto block_of = [&](int step) { return step < steps ? table[step * Shape::step_tokens / view.block_tokens] : 0; };
   const auto issue = [&](int step, int block) {
     if (step < steps) {

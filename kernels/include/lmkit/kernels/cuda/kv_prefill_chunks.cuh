@@ -13,6 +13,7 @@ struct PrefillChunk {
   int head, kv_head, sequence, tokens, first_row;
   int length, position;  // of the sequence; of the first row
   int begin, steps;      // of tokens that some row sees
+  int oldest;            // of these tokens
 };
 
 // Which chunks are a block's. Chunks are numbered by sequence, row block with the longest first, and head; sequences with one
@@ -42,7 +43,8 @@ class PrefillChunks {
       c.sequence = first_ + owner, c.tokens = __shfl_sync(full_warp, tokens, owner);
       c.first_row = (__shfl_sync(full_warp, end, owner) - 1 - wanted) * rows;
       c.length = view.kv_lengths[c.sequence], c.position = c.length - c.tokens + c.first_row;
-      c.begin = p.window > 0 ? max(0, c.position - p.window + 1) / step_tokens : 0;
+      c.oldest = p.window > 0 ? max(0, c.position - p.window + 1) : 0;
+      c.begin = c.oldest / step_tokens;
       c.steps = (min(c.length, c.position + rows) + step_tokens - 1) / step_tokens;
       return true;
     }

@@ -244,14 +244,15 @@ class PrefillFeeder {
     under_way_ = -1;
   }
 
-  // The means that pages are stored without, of eight times 64 tokens from a step on; a first page's keys are stored as they are.
+  // The means that pages are stored without, of eight times 64 tokens from a step on; a first page's keys are stored as they are. The
+  // mean of a page that no row sees lies in a block that may be somebody else's by now.
   // They lie in as many places in turn as steps are under way.
   __device__ __forceinline__ void bring_means(const PrefillChunk& chunk, int step) {
     std::byte* target = slots_ + SlotRing::slots * Feed::slot_bytes + eights_++ % Feed::mean_places * Feed::mean_bytes;
     for (int n = threadIdx.x % warpgroup_threads; n < Feed::mean_pieces; n += warpgroup_threads) {
       const int page = (step * Feed::step_tokens + n / (head_dim / 8) * 64) / view_.block_tokens;
       uint4 mean = make_uint4(0, 0, 0, 0);
-      if (page > 0 && page <= last_page_)
+      if (page > 0 && page <= last_page_ && page >= chunk.oldest / view_.block_tokens)
         mean = *reinterpret_cast<const uint4*>(view_.mean(table_[page - 1], chunk.kv_head, Stored::mean_bytes) + n % (head_dim / 8) * 16);
       Feed::store_mean(target, n, mean);
     }

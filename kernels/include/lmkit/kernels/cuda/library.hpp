@@ -10,7 +10,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 namespace lmkit::kernels::cuda {
 
@@ -18,13 +17,16 @@ struct CudaGpu {
   std::string name;     // "NVIDIA H200"
   int major = 0, minor = 0;  // compute capability
   std::int64_t memory = 0, free = 0;  // bytes
+  bool usable = false;  // the build has code for it
 };
 
 struct CudaLibrary {
   const char* build;  // of the program it belongs to
   const char* archs;  // it has code for: "80 90a"
-  // Throws Error(device) where there is no driver or no GPU.
-  std::vector<CudaGpu> (*gpus)();
+  // How many there are. Throws Error(device) where there is no driver or no GPU.
+  int (*count)();
+  // One of them, which is opened for the question, and no other. Throws Error(device) also where it refuses.
+  CudaGpu (*gpu)(int number);
   // dtype: f16 or bf16. Throws Error(device).
   std::unique_ptr<Device> (*open)(int gpu, Dtype dtype, Stream threads);
   // The KV cache in the activations' own type.
