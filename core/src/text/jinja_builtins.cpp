@@ -68,7 +68,7 @@ Text stripped(const Text& text, const Value& characters, bool left, bool right) 
   std::u32string set;
   if (characters.text()) map_characters(characters.text()->bytes, [&](char32_t c) { return set += c, c; });
   std::ranges::sort(set);
-  set.erase(std::ranges::unique(set).begin(), set.end());
+  set.erase(std::unique(set.begin(), set.end()), set.end());
   const auto goes = [&](char32_t c) { return characters.text() ? std::ranges::binary_search(set, c) : is_python_space(c); };
   const std::string& bytes = text.bytes;
   std::size_t begin = 0, end = bytes.size();
