@@ -160,7 +160,13 @@ TEST_CASE("a head_dim without kernels of its own is decoded group by group") {
       Cache cache(p, kv, 3, seed);
       cache.run_ragged(in, seed);
       INFO(format.name << ' ' << kernels::name_of(isa));
-      CHECK(error_of(cache.out(), want) < 0.02);  // one code may round the other way
+      double miss = 0, size = 0;  // of all tokens: a code may round the other way, which the first ones feel most
+      for (std::size_t s = 0; s < want.size(); ++s)
+        for (std::size_t i = 0; i < want[s].size(); ++i) {
+          miss += (cache.out()[s][i] - want[s][i]) * (cache.out()[s][i] - want[s][i]);
+          size += want[s][i] * want[s][i];
+        }
+      CHECK(std::sqrt(miss / size) < 0.005);
     }
   };
   check.operator()<8>(int8_zero_point);

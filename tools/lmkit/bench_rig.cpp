@@ -76,10 +76,7 @@ BenchRig::BenchRig(const ModelFile& model, const AnyPipeline::Parts& parts, cons
   Carver carver(arena_->data());
   memory_ = lay_out(model, shape_, limits, sizes, blocks_, carver, *device_);
 
-  const auto divisors = model.find("rope_freqs.weight");
-  const bool usable = divisors && divisors->format == WeightFormat::f32 && divisors->cols == config().rope.rotary_dim / 2;
-  rope_table_.resize(memory_.rope_table.size());
-  fill_rope_table(config().rope, usable ? reinterpret_cast<const float*>(divisors->data) : nullptr, limits.context, rope_table_.data(), threads());
+  rope_table_ = lmkit::rope_table(model, limits.context, threads());
   put(memory_.rope_table.data(), rope_table_.data(), static_cast<std::int64_t>(rope_table_.size() * sizeof(float)));
   if (device_->queue()) device_->queue()->draw_into(memory_.step.drawn.data());
 

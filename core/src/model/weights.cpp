@@ -89,7 +89,12 @@ MatrixView WeightLoader::mapped(const MatrixView& matrix) {
   return matrix;
 }
 
-void fill_rope_table(const RopeConfig& rope, const float* divisors, int positions, float* table, Stream stream) noexcept {
+std::vector<float> rope_table(const ModelFile& model, int positions, Stream stream) {
+  const RopeConfig& rope = model.config().rope;
+  const auto freqs = model.find("rope_freqs.weight");
+  const bool slows = freqs && freqs->format == WeightFormat::f32 && freqs->cols == rope.rotary_dim / 2;
+  const float* const divisors = slows ? reinterpret_cast<const float*>(freqs->data) : nullptr;
+  std::vector<float> table(static_cast<std::size_t>(std::int64_t{positions} * rope.rotary_dim));
   const int pairs = rope.rotary_dim / 2;
   constexpr int share = 64;  // positions of one task
   stream.parallel_for((positions + share - 1) / share, [&](std::int32_t task, std::int32_t) {
@@ -97,12 +102,13 @@ void fill_rope_table(const RopeConfig& rope, const float* divisors, int position
       const double plain = scaled_frequency(rope, std::pow(static_cast<double>(rope.base), -2.0 * i / rope.rotary_dim));
       const double frequency = divisors ? plain / divisors[i] : plain;
       for (int p = task * share; p < std::min((task + 1) * share, positions); ++p) {
-        float* const entry = table + (static_cast<std::int64_t>(p) * pairs + i) * 2;
+        float* const entry = table.data() + (static_cast<std::int64_t>(p) * pairs + i) * 2;
         entry[0] = static_cast<float>(std::cos(p * frequency));
         entry[1] = static_cast<float>(std::sin(p * frequency));
       }
     }
   });
+  return table;
 }
 
 }  // namespace lmkit

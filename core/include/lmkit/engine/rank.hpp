@@ -126,11 +126,7 @@ class Rank {
   };
 
   void put_rope_table(const ModelFile& model) {
-    const auto divisors = model.find("rope_freqs.weight");
-    const bool usable = divisors && divisors->format == WeightFormat::f32 && divisors->cols == config_.rope.rotary_dim / 2;
-    std::vector<float> table(memory_.rope_table.size());
-    fill_rope_table(config_.rope, usable ? reinterpret_cast<const float*>(divisors->data) : nullptr, limits_.context, table.data(),
-                    threads_.stream());
+    const std::vector<float> table = rope_table(model, limits_.context, threads_.stream());
     device_->put(memory_.rope_table.data(), table.data(), static_cast<std::int64_t>(table.size() * sizeof(float)));
   }
 

@@ -81,8 +81,8 @@ class WeightLoader {
   std::int64_t mapped_bytes_ = 0;
 };
 
-// Cosine and sine of every position and frequency: (positions, rotary_dim / 2, 2). `divisors` (rotary_dim / 2) slow
-// single frequencies down (GGUF's rope_freqs.weight), or null.
-void fill_rope_table(const RopeConfig& rope, const float* divisors, int positions, float* table, Stream stream) noexcept;
+// Cosine and sine of every position and frequency: (positions, rotary_dim / 2, 2). A GGUF file's rope_freqs.weight slows single
+// frequencies down.
+std::vector<float> rope_table(const ModelFile& model, int positions, Stream stream);
 
 }  // namespace lmkit
