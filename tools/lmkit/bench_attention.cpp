@@ -234,7 +234,7 @@ void bench_copy_blocks(BenchJob job) {
   std::vector<std::int32_t> blocks(static_cast<std::size_t>(rig.blocks()));
   std::iota(blocks.begin(), blocks.end(), 0);
   std::shuffle(blocks.begin(), blocks.end(), rig.random());
-  const std::int64_t count = std::min<std::int64_t>(rig.blocks() / 2, rig.limits().tokens), bytes = rig.kv_layer_bytes();
+  const std::int64_t count = std::min<std::int64_t>(rig.blocks() / 2, rig.limits().tokens);
   if (count == 0) return;
   StepPlan plan;  // whose arrays hold the copies' sources and targets
   plan.clear();
@@ -242,9 +242,10 @@ void bench_copy_blocks(BenchJob job) {
   plan.token_sequence.assign(blocks.begin() + count, blocks.begin() + 2 * count);
   rig.begin(std::move(plan));
   const auto step = rig.step(rig.activations());
+  const std::int64_t bytes = step.kv.block_bytes();
   const auto call = [&](int layer) {
     return step.kv.copy_blocks({.struct_size = sizeof(KvCopy), .count = static_cast<std::int32_t>(count), .source = step.arrays.tokens, .target = step.arrays.token_sequence,
-                                .base = step.pool.base, .block_stride = step.pool.block_stride, .layer_offset = layer * bytes}, rig.device().stream());
+                                .base = step.pool.base, .block_stride = step.pool.block_stride, .layer_offset = layer * step.pool.layer_stride}, rig.device().stream());
   };
   const auto first_layer_of = [&](std::int64_t n) { return step.pool.base + blocks[static_cast<std::size_t>(n)] * step.pool.block_stride; };
   const std::vector<std::int64_t> checked = some_of(count, 3);
