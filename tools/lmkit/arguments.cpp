@@ -176,13 +176,13 @@ Arguments Arguments::parse(Command command, const std::vector<std::string>& word
 }
 
 void Arguments::add_defaults_from(const Values& source, bool is_file) {
-  std::set<std::string_view> chosen;
+  std::set<std::string_view> decided;
   for (const auto& [name, values] : given_)
-    if (const char* choice = find_option(name)->choice) chosen.insert(choice);
+    if (const char* what = find_option(name)->decides) decided.insert(what);
   for (const auto& [name, values] : source) {
     const Option& option = *find_option(name);
     for (const std::string& value : values) check(option, value, is_file ? fmt::format("{} in lmkit.toml", name) : variable_of(option));
-    if (option.choice && chosen.contains(option.choice)) continue;
+    if (option.decides && decided.contains(option.decides)) continue;
     if (given_.try_emplace(name, values).second && is_file) configured_.insert(name);
   }
 }

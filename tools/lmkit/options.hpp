@@ -48,7 +48,7 @@ struct Option {
   const char* choices = nullptr;
   bool repeatable = false;
   const char* same_as = nullptr;  // another spelling of that option
-  const char* choice = nullptr;   // what this and other options are ways to choose
+  const char* decides = nullptr;  // what several options are spellings for: "kv"
   const char* refused = nullptr;  // known from another program, with another meaning: the hint
 };
 
