@@ -66,22 +66,27 @@ Finding look_at_bandwidth(int threads) {
   return {"read bandwidth", Health::good, fmt::format("{:.1f} GB/s from memory with {} threads", rate / 1e9, threads), {}};
 }
 
+Finding look_at_gpu(int number) {
+  try {
+    const auto gpu = cuda_library().gpu(number);
+    const std::string found = fmt::format("{} (compute capability {}.{}), {}, {} free; built for {}", gpu.name, gpu.major, gpu.minor,
+                                          bytes_for_people(gpu.memory), bytes_for_people(gpu.free), cuda_library().archs);
+    if (!gpu.usable) return {"GPU", Health::warning, found, "a build with this GPU in LMKIT_CUDA_ARCHS"};
+    if (gpu.free >= gpu.memory / 2) return {"GPU", Health::good, found, {}};
+    return {"GPU", Health::warning, found, "end other programs on the GPU (nvidia-smi lists them), or --device-memory-limit"};
+  } catch (const Error& error) {  // the others may do
+    return {"GPU", Health::warning, error.found(), error.remedy()};
+  }
+}
+
 // One finding for each GPU, or one that says why there is none to use.
 std::vector<Finding> look_at_gpus() {
   if (!std::filesystem::exists("/dev/nvidia0") && !std::filesystem::exists("/dev/dxg"))
     return {{"GPU", Health::good, "no NVIDIA device; lmkit runs on the CPU", {}}};
   try {
+    const int count = cuda_library().count();
     std::vector<Finding> findings;
-    const auto& library = cuda_library();
-    for (int number = 0; number < library.count(); ++number) {
-      const auto gpu = library.gpu(number);
-      const std::string found = fmt::format("{} (compute capability {}.{}), {}, {} free; built for {}", gpu.name, gpu.major, gpu.minor,
-                                            bytes_for_people(gpu.memory), bytes_for_people(gpu.free), library.archs);
-      const std::int64_t enough = gpu.memory / 2;
-      if (!gpu.usable) findings.push_back({"GPU", Health::warning, found, "a build with this GPU in LMKIT_CUDA_ARCHS"});
-      else if (gpu.free >= enough) findings.push_back({"GPU", Health::good, found, {}});
-      else findings.push_back({"GPU", Health::warning, found, "end other programs on the GPU (nvidia-smi lists them), or --device-memory-limit"});
-    }
+    for (int number = 0; number < count; ++number) findings.push_back(look_at_gpu(number));
     return findings;
   } catch (const Error& error) {
     return {{"GPU", Health::warning, error.found(), error.remedy()}};

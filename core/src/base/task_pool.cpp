@@ -118,11 +118,12 @@ struct TaskPool::Impl {
 
 TaskPool::TaskPool(int threads) : impl_(std::make_unique<Impl>()) {
   assert(threads >= 1);
-  for (int worker = 1; worker < threads; ++worker) try {
-      impl_->threads.emplace_back([impl = impl_.get(), worker] { impl->work(worker); });
-    } catch (const std::system_error& refused) {
-      throw Error(ErrorKind::runtime, "the system refuses thread " + std::to_string(worker + 1) + " of " + std::to_string(threads) + ": " + refused.what(), {}, "a smaller --threads");
-    }
+  try {
+    for (int worker = 1; worker < threads; ++worker) impl_->threads.emplace_back([impl = impl_.get(), worker] { impl->work(worker); });
+  } catch (const std::system_error& refused) {
+    throw Error(ErrorKind::runtime, "the system refuses thread " + std::to_string(impl_->threads.size() + 2) + " of " + std::to_string(threads) + ": " + refused.what(), {},
+                "a smaller --threads");
+  }
 }
 
 TaskPool::~TaskPool() = default;

@@ -9,12 +9,12 @@
 namespace lmkit {
 
 RankThreads::RankThreads(int count) {
-  for (int rank = 0; rank < count; ++rank) try {
-      threads_.emplace_back([this, rank] { work(rank); });
-    } catch (const std::system_error& refused) {
-      stop();
-      throw Error(ErrorKind::runtime, "the system refuses a thread for each of " + std::to_string(count) + " ranks: " + refused.what(), {}, "fewer ranks");
-    }
+  try {
+    for (int rank = 0; rank < count; ++rank) threads_.emplace_back([this, rank] { work(rank); });
+  } catch (const std::system_error& refused) {
+    stop();
+    throw Error(ErrorKind::runtime, "the system refuses a thread for each of " + std::to_string(count) + " ranks: " + refused.what(), {}, "fewer ranks");
+  }
 }
 
 RankThreads::~RankThreads() { stop(); }

@@ -196,7 +196,8 @@ TEST_CASE("a GGUF tokenizer is what its keys say") {
   Metadata own;
   own.text("tokenizer.ggml.pre", "smollm").i32s("tokenizer.ggml.token_type", {6, 5, 2, 3}).text("tokenizer.chat_template", "{{ x }}");
   own.u32("tokenizer.ggml.bos_token_id", 0).u32("tokenizer.ggml.eos_token_id", 1).u32("tokenizer.ggml.unknown_token_id", 2);
-  own.u32("tokenizer.ggml.padding_token_id", 3).u32("tokenizer.ggml.eot_token_id", 1).u32("tokenizer.ggml.eom_token_id", 2);
+  own.u32("tokenizer.ggml.padding_token_id", 3000000)  // nobody reads it
+     .u32("tokenizer.ggml.eot_token_id", 1).u32("tokenizer.ggml.eom_token_id", 2);
   own.boolean("tokenizer.ggml.add_bos_token", true);
   const TokenizerData data = own.tokenizer();
   CHECK(data.pre_tokenizer == "smollm");

@@ -180,7 +180,7 @@ TEST_CASE("chat template: one that nests, grows or runs without end is stopped")
   stopped("{{ ('\\n' * 10000000)|indent(1000) }}");
   stopped("{{ ('a' * 10000000)|replace('a', 'b' * 10000) }}");
   stopped("{{ ('a' * 8000000).rsplit('a' * 4000000 ~ 'b', 1) }}");
-  stopped("{% set long = 'x' * 10000000 %}{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = ns.x + [long] %}{% endfor %}{{ ns.x|sort|length }}");
+  stopped(many_long + "{{ ns.x|sort|length }}");
   stopped(many_long + "{{ ns.x|max|length }}");
   stopped(many_long + "{{ long.startswith(ns.x) }}");
   stopped("{{ 9223372036854775807 + 1 }}");
