@@ -81,8 +81,12 @@ TEST_CASE("Pages do not depend on how a prompt is cut, nor on the batch") {
                                          {int4_case<64>(), {.centred = true}},
                                          {int4_case<256>(), {.hadamard = true, .block_tokens = 128, .centred = true}},
                                          {int4_case<128>(), {.hadamard = true}},
+                                         {cases[12], {.rotary_dim = 64}},
                                          {cases[13], {}},
-                                         {cases[15], {.hadamard = true}}})) {
+                                         {cases[14], {.rope_pairs = LMKIT_ROPE_ADJACENT}},
+                                         {cases[15], {.hadamard = true}},
+                                         {cases[19], {.rotary_dim = 100}},
+                                         {case_of<SquareRootCodec, 128>("square roots", std::span(test_kernels + 4, 1), 0.02), {}}})) {
     constexpr int length = 333;
     std::vector<std::vector<int>> cuts = {{length}, {64, 64, 64, 141}, {1, 62, 1, 1, 200, 2, 66}, std::vector<int>(length, 1)};
     std::vector<std::byte> expected;

@@ -188,6 +188,9 @@ TEST_CASE("Rotations, windows and soft caps agree with float64") {
       {.rope_pairs = LMKIT_ROPE_ADJACENT},
       {.rope_pairs = LMKIT_ROPE_NONE},
       {.rope_pairs = LMKIT_ROPE_HALVES, .rotary_dim = 32},
+      {.rope_pairs = LMKIT_ROPE_HALVES, .rotary_dim = 20},
+      {.rope_pairs = LMKIT_ROPE_HALVES, .rotary_dim = 54},
+      {.rope_pairs = LMKIT_ROPE_ADJACENT, .rotary_dim = 54},
       {.window = 100},
       {.window = 1},
       {.soft_cap = 3.0},
@@ -202,6 +205,21 @@ TEST_CASE("Rotations, windows and soft caps agree with float64") {
       run.attend();
       run.check_judged();
       run.append({1, 33, 17, 0, 59});
+      run.attend();
+      run.check_judged();
+    }
+}
+
+TEST_CASE("Part of a head is rotated, whatever its halves are to the lanes of a warp") {
+  NEEDS_DEVICE();
+  const std::uint64_t seed = fresh_seed();
+  INFO("seed " << seed);
+  for (const Case& c : some_of(all_cases()))
+    for (const int quarters : {1, 2, 3, 4}) {
+      Run run(c, {.rotary_dim = c.head_dim / 4 * quarters}, {100, 30, 70}, 200, seed);
+      run.append({40, 1, 33});
+      run.append({1, 1, 1});
+      run.append({50, 2, 20});
       run.attend();
       run.check_judged();
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// AffineCodec::encode by a warp: the same guess, rounds of least squares and choice as ../affine_codec.hpp explains, with a
-// group's values spread over the lanes. A group of 128 takes one thread 35 us at 4 bits, longer than attention at batch 1.
+// AffineCodec::encode by a warp, or by a half or a quarter of one: the same guess, rounds of least squares and choice as
+// ../affine_codec.hpp explains, with a group's values spread over the lanes. A group of 128 takes one thread 35 us at 4 bits, longer
+// than attention at batch 1. A quarter of a warp takes longer than a warp, but less of the multiprocessor, which does what lanes
+// have in common for four groups at once. Both give the same bits: sums are added up in the same order.
 #pragma once
 
 #include <lmkit/kernels/affine_codec.hpp>
@@ -9,22 +11,21 @@
 
 namespace lmkit::kernels::cuda {
 
-__device__ __forceinline__ float sum_over_warp(float x) { return sum_over_columns(sum_over_rows(x)); }
-__device__ __forceinline__ float max_over_warp(float x) { return max_over_columns(max_over_rows(x)); }
-
-// How a warp encodes a group: this finds nothing, so that kernels let one thread call the codec's encode.
-template <class Codec>
+// How `lanes` lanes encode a group: this finds nothing, so that kernels let one thread call the codec's encode.
+template <class Codec, int lanes>
 struct WarpEncoder {
   static constexpr bool exists = false;
 };
 
-template <int bits, int group, bool symmetric>
+template <int bits, int group, bool symmetric, int lanes>
   requires(group % 4 == 0 && group >= 32 && (group <= 128 || group == 256))
-struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
+struct WarpEncoder<AffineCodec<bits, group, symmetric>, lanes> {
   static constexpr bool exists = true;
   using Packed = typename AffineCodec<bits, group, symmetric>::Packed;
-  static constexpr int share = group <= 64 && group % 32 == 0 ? 2 : group <= 128 ? 4 : group / 32;  // values of a lane
+  static constexpr int share = group <= 64 && group % 32 == 0 ? 2 : group <= 128 ? 4 : group / 32;  // values of a piece, one of 32
+  static constexpr int pieces = warp_size / lanes;                                                 // of a lane
   static constexpr float top = (1 << bits) - 1, middle = 1 << (bits - 1);
+  static constexpr int rounds = AffineCodec<bits, group, symmetric>::rounds;
 
   struct Line {
     float scale, bias;
@@ -34,8 +35,35 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
     Line better;
   };
 
-  float x[share];
-  bool active;  // the last lanes of a group that 32 does not divide hold nothing
+  float x[pieces][share];
+  bool active[pieces];  // the last pieces of a group that 32 does not divide hold nothing
+  float x1;             // the sum of the group
+
+  __device__ static int piece_of(int lane, int n) { return lane / 4 * (4 * pieces) + 4 * n + lane % 4; }
+
+  // Over the pieces of a group by 4, 8, 16, 1 and 2 apart: those of a lane come first.
+  template <class Add>
+  __device__ static float over_pieces(const float (&part)[pieces], Add add) {
+    float all = part[0];
+    if constexpr (pieces == 2) all = add(part[0], part[1]);
+    if constexpr (pieces == 4) all = add(add(part[0], part[1]), add(part[2], part[3]));
+#pragma unroll
+    for (int apart = 4; apart < lanes; apart *= 2) all = add(all, __shfl_xor_sync(full_warp, all, apart));
+    all = add(all, __shfl_xor_sync(full_warp, all, 1));
+    return add(all, __shfl_xor_sync(full_warp, all, 2));
+  }
+  __device__ static float sum(const float (&part)[pieces]) {
+    return over_pieces(part, [](float a, float b) { return a + b; });
+  }
+  __device__ static std::uint32_t sum(std::uint32_t x) {
+    if constexpr (lanes == warp_size) {
+      return __reduce_add_sync(full_warp, x);
+    } else {
+#pragma unroll
+      for (int apart = 1; apart < lanes; apart *= 2) x += __shfl_xor_sync(full_warp, x, apart);
+      return x;
+    }
+  }
 
   __device__ static float at_half(float v) { return __half2float(__float2half_rn(fminf(fmaxf(v, -65504.f), 65504.f))); }
   __device__ static Line line_of(float scale, float bias) {
@@ -50,44 +78,59 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
     else return line_of((high - low) / top, low);
   }
 
+  // Sums of codes and of their squares are whole numbers below 2^16: one word, exact in any order.
+  static_assert(rounds == 0 || group * top * top < 65536);
   __device__ Fit fit(const Line& line) const {
     const float inverse = inverse_of(line);
-    float c1 = 0.f, c2 = 0.f, x1 = 0.f, cx = 0.f, error = 0.f;
+    std::uint32_t codes = 0;  // sum | sum of squares << 16
+    float cx[pieces] = {}, error[pieces] = {};
 #pragma unroll
-    for (int j = 0; j < share; ++j) {
-      const float code = coded(x[j], line, inverse), c = symmetric ? code - middle : code;
-      const float miss = x[j] - (line.scale * code + line.bias);
-      c1 += c, c2 += c * c, x1 += x[j], cx += c * x[j], error += miss * miss;
+    for (int n = 0; n < pieces; ++n) {
+      std::uint32_t of_piece = 0;
+#pragma unroll
+      for (int j = 0; j < share; ++j) {
+        const float code = coded(x[n][j], line, inverse), c = symmetric ? code - middle : code;
+        const float miss = x[n][j] - (line.scale * code + line.bias);
+        const int whole = static_cast<int>(c);
+        of_piece += (symmetric ? 0 : whole) + (whole * whole << 16);
+        cx[n] += c * x[n][j], error[n] += miss * miss;
+      }
+      if (active[n]) codes += of_piece;
+      else cx[n] = error[n] = 0.f;
     }
-    if (!active) c1 = c2 = x1 = cx = error = 0.f;
-    c2 = sum_over_warp(c2), cx = sum_over_warp(cx), error = sum_over_warp(error);
+    codes = sum(codes);
+    const float all_cx = sum(cx), all_error = sum(error), c2 = static_cast<float>(codes >> 16);
     if constexpr (symmetric) {
-      return {error, c2 > 0.f ? line_of(cx / c2, 0.f) : line};
+      return {all_error, c2 > 0.f ? line_of(all_cx / c2, 0.f) : line};
     } else {
-      c1 = sum_over_warp(c1), x1 = sum_over_warp(x1);
+      const float c1 = static_cast<float>(codes & 0xffff);
       const float spread = group * c2 - c1 * c1;
-      if (!(spread > 0.f)) return {error, line};
-      const float scale = (group * cx - c1 * x1) / spread;
-      return {error, line_of(scale, (x1 - scale * c1) / group)};
+      const float scale = fmaf(-c1, x1, group * all_cx) / spread;  // not as the compiler likes it: the same bits for any number of lanes
+      return {all_error, spread > 0.f ? line_of(scale, fmaf(-scale, c1, x1) / group) : line};
     }
   }
 
-  // row: (group) and packed in shared memory; all lanes call.
+  // row: (group) and packed in shared memory; lane in [0, lanes). The whole warp calls.
   __device__ void encode(const float* row, Packed& packed, int lane) {
-    active = lane < group / share;
-    float low = INFINITY, high = -INFINITY;
+    float low[pieces], high[pieces], part[pieces] = {};
 #pragma unroll
-    for (int j = 0; j < share; ++j) {
-      x[j] = active ? row[lane * share + j] : 0.f;
-      if (active) low = fminf(low, x[j]), high = fmaxf(high, x[j]);
+    for (int n = 0; n < pieces; ++n) {
+      const int piece = piece_of(lane, n);
+      active[n] = piece < group / share;
+      low[n] = INFINITY, high[n] = -INFINITY;
+#pragma unroll
+      for (int j = 0; j < share; ++j) {
+        x[n][j] = active[n] ? row[piece * share + j] : 0.f;
+        part[n] += x[n][j];
+        if (active[n]) low[n] = fminf(low[n], x[n][j]), high[n] = fmaxf(high[n], x[n][j]);
+      }
     }
-    low = -max_over_warp(-low);
-    high = max_over_warp(high);
-    Line line = first_guess(low, high);
-    constexpr int rounds = AffineCodec<bits, group, symmetric>::rounds;
+    Line line = first_guess(over_pieces(low, fminf), over_pieces(high, fmaxf));
     if constexpr (rounds > 0) {
+      if constexpr (!symmetric) x1 = sum(part);
       Line best = line;
       float least = 0.f;
+#pragma unroll(lanes == warp_size ? 1 : rounds)  // the last needs no better line; decodes, by whole warps, are short of registers
       for (int round = 0; round < rounds; ++round) {
         const Fit fitted = fit(line);
         if (round == 0 || fitted.error < least) least = fitted.error, best = line;
@@ -96,14 +139,17 @@ struct WarpEncoder<AffineCodec<bits, group, symmetric>> {
       line = best;
     }
     const float inverse = inverse_of(line);
-    if (active) {
 #pragma unroll
-      for (int j = 0; j < share; j += 2) {
-        const int a = static_cast<int>(coded(x[j], line, inverse)), b = static_cast<int>(coded(x[j + 1], line, inverse));
-        if constexpr (bits == 8) packed.codes[lane * share + j] = a, packed.codes[lane * share + j + 1] = b;
-        else packed.codes[(lane * share + j) / 2] = a | b << 4;
+    for (int n = 0; n < pieces; ++n)
+      if (active[n]) {
+        const int first = piece_of(lane, n) * share;
+#pragma unroll
+        for (int j = 0; j < share; j += 2) {
+          const int a = static_cast<int>(coded(x[n][j], line, inverse)), b = static_cast<int>(coded(x[n][j + 1], line, inverse));
+          if constexpr (bits == 8) packed.codes[first + j] = a, packed.codes[first + j + 1] = b;
+          else packed.codes[(first + j) / 2] = a | b << 4;
+        }
       }
-    }
     if (lane == 0) {
       packed.scale.bits = __half_as_ushort(__float2half_rn(line.scale));
       if constexpr (!symmetric) packed.bias.bits = __half_as_ushort(__float2half_rn(line.bias));

@@ -308,8 +308,8 @@ struct DecodeItem {
           MergedRow<head_dim> merged;
           merged.sum = __shfl_sync(full_warp, all, i);
           __syncwarp();
-          merged.read(row, lane);
-          merged.store(view, head + query * head_dim, row, lane);
+          merged.out.load(row, lane);
+          merged.store(view, head + query * head_dim, lane);
           __syncwarp();
         }
       }

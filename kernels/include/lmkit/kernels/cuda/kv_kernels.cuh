@@ -93,6 +93,7 @@ struct KvLaunches {
     else error = prepare_decode<1>(decode);
     if (error) return error;
     if ((error = share_cut(append_kernel<Codec, head_dim>))) return error;
+    if ((error = share_cut(append_chunks_kernel<Codec, head_dim>))) return error;
     if constexpr (Tile::may_centre)
       if ((error = share_cut(mean_kernel<head_dim>))) return error;
     decode.query_tiles = (group_size + decode.columns - 1) / decode.columns;
@@ -134,16 +135,18 @@ struct KvLaunches {
     p.tokens = args.tokens;
     p.arrivals = arrivals_of(decode, args.workspace);
     p.counters_each = view.kv_heads * decode.query_tiles * decode.warps;
-    const auto on = static_cast<cudaStream_t>(stream);
-    if constexpr (Tile::may_centre) {
-      p.means_are_ready = view.centred && args.tokens > view.sequences;  // else every sequence has one new token, as a rule
-      const dim3 grid((args.tokens + mean_stretch - 1) / mean_stretch, view.kv_heads);
-      if (p.means_are_ready) mean_kernel<head_dim><<<grid, mean_rows * warp_size, 0, on>>>(p);
+    LaunchConfig config{.block = dim3(append_warps * warp_size), .stream = static_cast<cudaStream_t>(stream), .overlap = decode.overlap};
+    const auto blocks = [](int count, int each) { return static_cast<unsigned>((count + each - 1) / each); };
+    if (args.tokens <= view.sequences) {  // every sequence has one new token, as a rule
+      config.grid = dim3(args.tokens, blocks(view.query_heads + 2 * view.kv_heads, append_warps));
+      return config.launch(append_kernel<Codec, head_dim>, p);
     }
-    const int rows = view.query_heads + 2 * view.kv_heads;
-    const dim3 grid(args.tokens, (rows + append_rows - 1) / append_rows);
-    const LaunchConfig config{.grid = grid, .block = dim3(append_rows * warp_size), .stream = on, .overlap = decode.overlap};
-    return config.launch(append_kernel<Codec, head_dim>, p);
+    if constexpr (Tile::may_centre) {
+      const dim3 grid(blocks(args.tokens, mean_stretch), view.kv_heads);
+      if (view.centred) mean_kernel<head_dim><<<grid, mean_rows * warp_size, 0, config.stream>>>(p);
+    }
+    config.grid = dim3(blocks(args.tokens, tile_tokens), view.kv_heads + blocks(view.query_heads, chunk_queries));
+    return config.launch(append_chunks_kernel<Codec, head_dim>, p);
   }
 
   template <int tiles_of_8>

@@ -4,27 +4,27 @@
 // result is stored. A warp does this for one query at a time; a part is read once, 4 (head_dim + 4) bytes a query.
 #pragma once
 
-#include <lmkit/kernels/cuda/hadamard.cuh>
 #include <lmkit/kernels/cuda/kv_line.cuh>
+#include <lmkit/kernels/cuda/warp_row.cuh>
 
 namespace lmkit::kernels::cuda {
 
 // One query's row of an item.
 template <int head_dim>
 struct MergedRow {
-  static constexpr int share = (head_dim / 4 + warp_size - 1) / warp_size;
-  float4 out[share];  // of a lane: dimensions 4 (lane + 32 n) ..
+  using Row = WarpRow<head_dim>;
+  Row out;
   float maximum, sum;
 
   // sum over n of 2^(maximum_n - overall) out_n, and of the same sums, of at most `most` rows part(n) in order.
   template <int most, class Part>
   __device__ __forceinline__ void add_up(int parts, const Part& part, int lane) {
-    float4 x[most][share];
+    Row x[most];
     float2 end[most];  // maximum, sum
 #pragma unroll
     for (int n = 0; n < most; ++n) {
       const float* row = part(min(n, parts - 1));
-      each_four(lane, [&](int d, int at) { x[n][d] = reinterpret_cast<const float4*>(row)[at]; });
+      x[n].load(row, lane);
       end[n] = *reinterpret_cast<const float2*>(row + head_dim);
       if (n >= parts) end[n] = make_float2(-INFINITY, 0.f);
     }
@@ -43,17 +43,17 @@ struct MergedRow {
   // The same of any number of rows, written by blocks of this launch.
   template <class Part>
   __device__ __forceinline__ void add_up_far(int parts, const Part& part, int lane) {
-    constexpr int batch = 16 / share;  // loads of a lane that are under way at once
+    constexpr int batch = 16 / Row::fours;  // loads of a lane that are under way at once
     maximum = -INFINITY;
     clear();
 #pragma unroll 1
     for (int base = 0; base < parts; base += batch) {
       const int count = min(batch, parts - base);
-      float4 x[batch][share];
+      Row x[batch];
 #pragma unroll
       for (int n = 0; n < batch; ++n) {
         const float* row = part(base + min(n, count - 1));
-        each_four(lane, [&](int d, int at) { x[n][d] = __ldcg(reinterpret_cast<const float4*>(row) + at); });
+        Row::each_four(lane, [&](int d, int four) { x[n].at[d] = __ldcg(reinterpret_cast<const float4*>(row) + four); });
       }
       // lane n, and every batch-th lane from it on: of row n
       float2 mine = __ldcg(reinterpret_cast<const float2*>(part(base + min(lane % batch, count - 1)) + head_dim));
@@ -74,53 +74,35 @@ struct MergedRow {
     }
   }
 
-  __device__ __forceinline__ void read(const float* row, int lane) {
-    each_four(lane, [&](int d, int at) { out[d] = reinterpret_cast<const float4*>(row)[at]; });
-  }
   // As a part of a longer item.
   __device__ __forceinline__ void write(float* row, int lane) const {
-    each_four(lane, [&](int d, int at) { reinterpret_cast<float4*>(row)[at] = out[d]; });
+    out.store(row, lane);
     if (lane == 0) *reinterpret_cast<float2*>(row + head_dim) = make_float2(maximum, sum);
   }
 
-  // As a head of the result. turned: (head_dim) in shared memory, the warp's own
-  __device__ __forceinline__ void store(const KvView& view, std::uint16_t* head, float* turned, int lane) {
+  // As a head of the result.
+  __device__ __forceinline__ void store(const KvView& view, std::uint16_t* head, int lane) {
     scale(1.f / sum);
-    if (view.hadamard) {
-      each_four(lane, [&](int d, int at) { reinterpret_cast<float4*>(turned)[at] = out[d]; });
-      __syncwarp();
-      hadamard_warp<head_dim>(turned, lane);
-      read(turned, lane);
-      __syncwarp();
-    }
-    each_four(lane, [&](int d, int at) {
-      reinterpret_cast<uint2*>(head)[at] = make_uint2(store2(out[d].x, out[d].y, view.is_bf16), store2(out[d].z, out[d].w, view.is_bf16));
-    });
+    if (view.hadamard) out.hadamard(lane);
+    out.store(head, view.is_bf16, lane);
   }
 
  private:
   __device__ __forceinline__ void clear() {
     sum = 0.f;
 #pragma unroll
-    for (int d = 0; d < share; ++d) out[d] = make_float4(0.f, 0.f, 0.f, 0.f);
+    for (float4& x : out.at) x = make_float4(0.f, 0.f, 0.f, 0.f);
   }
   __device__ __forceinline__ void scale(float by) {
 #pragma unroll
-    for (int d = 0; d < share; ++d) out[d].x *= by, out[d].y *= by, out[d].z *= by, out[d].w *= by;
+    for (float4& x : out.at) x.x *= by, x.y *= by, x.z *= by, x.w *= by;
   }
-  __device__ __forceinline__ void add(float weight, const float4 (&x)[share]) {
+  __device__ __forceinline__ void add(float weight, const Row& more) {
 #pragma unroll
-    for (int d = 0; d < share; ++d) {
-      out[d].x += weight * x[d].x, out[d].y += weight * x[d].y;
-      out[d].z += weight * x[d].z, out[d].w += weight * x[d].w;
+    for (int n = 0; n < Row::fours; ++n) {
+      out.at[n].x += weight * more.at[n].x, out.at[n].y += weight * more.at[n].y;
+      out.at[n].z += weight * more.at[n].z, out.at[n].w += weight * more.at[n].w;
     }
-  }
-  // use(d, at): the lane's d-th four floats are the at-th of the row
-  template <class Use>
-  __device__ __forceinline__ static void each_four(int lane, const Use& use) {
-#pragma unroll
-    for (int d = 0; d < share; ++d)
-      if (4 * (d * warp_size + lane) < head_dim) use(d, d * warp_size + lane);
   }
 };
 
@@ -174,7 +156,6 @@ __device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart
     return p.slots + (slots.of_block(block, begins) * p.slot_columns + query) * row_floats;
   };
   const auto head = [&](const BlockPart& part, int query) { return p.out + part.token * p.out_stride + (part.first_query + query) * head_dim; };
-  auto* turned = reinterpret_cast<float*>(shared + warp * Shape::warp_bytes + Shape::row_at);
 
   int before = -1, beyond = -1;  // items that other blocks have parts of
 #pragma unroll 1
@@ -190,7 +171,7 @@ __device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart
       row.template add_up<Shape::most_warps>(part.parts, [&](int m) {
         return rows + m * (Shape::warp_bytes / 4) + (part.last_is_first && m == part.parts - 1 ? Shape::columns * row_floats : 0);
       }, lane);
-      if (part.whole) row.store(p.view, head(part, query), turned, lane);
+      if (part.whole) row.store(p.view, head(part, query), lane);
       else row.write(slot(blockIdx.x, part.begins, query), lane);
     }
   }
@@ -217,7 +198,7 @@ __device__ __forceinline__ void end_items(const DecodeParams& p, const BlockPart
       const int stride = 2 * p.slot_columns * row_floats;
       MergedRow<head_dim> row;
       row.add_up_far(part.others + 1, [&](int m) { return m == 0 ? first : rows + m * stride; }, lane);
-      row.store(p.view, head(part, query), turned, lane);
+      row.store(p.view, head(part, query), lane);
     }
   }
 }

@@ -10,10 +10,10 @@
 // memory for the softmax.
 #pragma once
 
-#include <lmkit/kernels/cuda/hadamard.cuh>
 #include <lmkit/kernels/cuda/kv_centre.cuh>
 #include <lmkit/kernels/cuda/kv_fragment.cuh>
 #include <lmkit/kernels/cuda/kv_view.cuh>
+#include <lmkit/kernels/cuda/warp_row.cuh>
 
 #include <type_traits>
 
@@ -354,11 +354,10 @@ struct PrefillRows {
         __syncwarp();
         for (int j = 0; j < 8; ++j) {
           const int target = first_row + m * 16 + h * 8 + j;
-          hadamard_warp<head_dim>(turned + j * head_dim, lane);
-          if (target < tokens)
-            for (int d = lane; d < head_dim / 2; d += warp_size)
-              *reinterpret_cast<std::uint32_t*>(head_out + target * p.out_stride + 2 * d) =
-                  store2(turned[j * head_dim + 2 * d], turned[j * head_dim + 2 * d + 1], p.view.is_bf16);
+          WarpRow<head_dim> result;
+          result.load(turned + j * head_dim, lane);
+          result.hadamard(lane);
+          if (target < tokens) result.store(head_out + target * p.out_stride, p.view.is_bf16, lane);
         }
       }
   }

@@ -10,7 +10,6 @@
 // Built for anything else than sm_90a the kernel is empty; what says so is that it has no shared memory of its own.
 #pragma once
 
-#include <lmkit/kernels/cuda/hadamard.cuh>
 #include <lmkit/kernels/cuda/kv_prefill.cuh>
 #include <lmkit/kernels/cuda/kv_prefill_feed.cuh>
 
@@ -226,11 +225,10 @@ struct WarpgroupRows {
       __syncwarp();
       for (int j = 0; j < 8; ++j) {
         const int target = first_row + h * 8 + j;
-        hadamard_warp<head_dim>(scratch + j * head_dim, lane);
-        if (target < tokens)
-          for (int d = lane; d < head_dim / 2; d += warp_size)
-            *reinterpret_cast<std::uint32_t*>(head_out + target * p.out_stride + 2 * d) =
-                store2(scratch[j * head_dim + 2 * d], scratch[j * head_dim + 2 * d + 1], p.view.is_bf16);
+        WarpRow<head_dim> result;
+        result.load(scratch + j * head_dim, lane);
+        result.hadamard(lane);
+        if (target < tokens) result.store(head_out + target * p.out_stride, p.view.is_bf16, lane);
       }
     }
   }
