@@ -135,6 +135,37 @@ TEST_CASE("of spellings of one choice, those of the strongest place count", "[cl
   check_refused(cli({"plan", "--device", "cpu", "--tp", "1", "--plugin", "tp-threads:size=2"}), 2, {"--tp 1 with 2 ranks"});
 }
 
+TEST_CASE("a named plugin and an option about the same concept: the stronger place counts", "[cli]") {
+  if (!have_model()) return;
+  const TemporaryDirectory folder;
+  const auto pipeline_of = [&](std::vector<std::string> words, std::vector<std::string> environment, const std::string& file) {
+    folder.write("lmkit.toml", file);
+    words.insert(words.begin(), {"plan", "--device", "cpu", "--json", "--config", (folder.path() / "lmkit.toml").string()});
+    return cli(words, {.environment = environment});
+  };
+  const auto check_pipeline = [&](const char* expected, std::vector<std::string> words, std::vector<std::string> environment, const std::string& file) {
+    const Outcome outcome = pipeline_of(words, environment, file);
+    INFO(expected << "\n" << outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK_THAT(outcome.out, Catch::Contains(expected));
+  };
+  const std::string int4 = "plugin = [\"kv-int4:centre=none\"]\n";
+  check_pipeline("kv-int4", {}, {}, int4);
+  check_pipeline("kv-int8", {"--kv", "int8"}, {}, int4);
+  check_pipeline("kv-f16", {"--kv", "f16"}, {}, int4);
+  check_pipeline("kv-f16", {"-ctk", "f16", "-ctv", "f16"}, {"LMKIT_PLUGIN=kv-int8"}, int4);
+  check_pipeline("kv-int8", {}, {"LMKIT_QUANT_POLICY=8"}, int4);
+  check_pipeline("kv-int4", {"--plugin", "kv-int4"}, {}, "kv = \"int8\"\n");
+  check_pipeline("kv-int4", {"--plugin", "kv-int4"}, {"LMKIT_KV=f16"}, "");
+  check_pipeline("one-device", {"--tp", "1"}, {}, "plugin = [\"tp-threads:size=2\"]\n");
+  check_pipeline("tp-threads(2)", {"--plugin", "tp-threads:size=2"}, {}, "tp = 1\n");
+  check_pipeline("kv-int4", {"--tp", "2"}, {}, int4);  // about something else
+  check_pipeline("mem-ratio(0.5)", {"--cache-max-entry-count", "0.5"}, {}, "plugin = [\"mem-ratio:ratio=0.25\"]\n");
+  check_refused(pipeline_of({"--kv", "f16", "--plugin", "kv-int4"}, {}, ""), 5, {"--kv f16", "kv-int4"});
+  check_refused(pipeline_of({"--kv", "int8", "--plugin", "kv-int4"}, {}, ""), 5, {"kv-int4", "kv-int8"});
+  check_refused(pipeline_of({}, {}, "kv = \"int8\"\n" + int4), 5, {"kv-int4", "kv-int8"});
+}
+
 TEST_CASE("a model that cannot be read is exit code 3", "[cli]") {
   const TemporaryDirectory folder;
   check_refused(cli({"run", "-m", "/no/such/file.gguf", "hi"}), 3, {"/no/such/file.gguf"});

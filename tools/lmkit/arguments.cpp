@@ -170,21 +170,27 @@ Arguments Arguments::parse(Command command, const std::vector<std::string>& word
     if (!value || !*value || std::string_view(option.name) == "plugin-path") continue;  // the registry reads that one
     environment[option.name] = option.repeatable ? split(value, ';') : std::vector<std::string>{value};
   }
-  arguments.add_defaults_from(environment, false);
-  if (command != help) arguments.add_defaults_from(read_config_file(arguments.text("config"), command), true);
+  arguments.add_defaults_from(environment, Place::environment);
+  if (command != help) arguments.add_defaults_from(read_config_file(arguments.text("config"), command), Place::file);
   return arguments;
 }
 
-void Arguments::add_defaults_from(const Values& source, bool is_file) {
+void Arguments::add_defaults_from(const Values& source, Place place) {
   std::set<std::string_view> decided;
   for (const auto& [name, values] : given_)
     if (const char* what = find_option(name)->decides) decided.insert(what);
   for (const auto& [name, values] : source) {
     const Option& option = *find_option(name);
-    for (const std::string& value : values) check(option, value, is_file ? fmt::format("{} in lmkit.toml", name) : variable_of(option));
+    for (const std::string& value : values) check(option, value, place == Place::file ? fmt::format("{} in lmkit.toml", name) : variable_of(option));
     if (option.decides && decided.contains(option.decides)) continue;
-    if (given_.try_emplace(name, values).second && is_file) configured_.insert(name);
+    if (given_.try_emplace(name, values).second) weaker_.emplace(name, place);
   }
+}
+
+Place Arguments::place(std::string_view name) const {
+  if (!given(name)) return Place::fallback;
+  const auto found = weaker_.find(name);
+  return found == weaker_.end() ? Place::command_line : found->second;
 }
 
 std::string Arguments::text(std::string_view name) const {

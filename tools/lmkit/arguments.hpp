@@ -4,7 +4,8 @@
 //
 // A value comes from the first place that has it: the command line, LMKIT_<NAME> (as in LMKIT_MODEL_PATH; values of a
 // repeatable option are separated by ';', of plugin-path by ':'), lmkit.toml (a key at the top or in the command's table),
-// the table's default. Of options that are spellings of one choice (--kv, --quant-policy, -ctk, …) the first place with any counts.
+// the table's default. Of options that are spellings of one choice (--kv, --quant-policy, -ctk, …) the first place with any counts; so it does
+// between a named plugin and an option about the same concept (composition.cpp).
 // Everything here throws Error(usage).
 #pragma once
 
@@ -13,12 +14,14 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace lmkit::cli {
+
+// Where a value comes from, the strongest first.
+enum class Place { command_line, environment, file, fallback };
 
 class Arguments {
  public:
@@ -29,7 +32,7 @@ class Arguments {
   const std::vector<std::string>& operands() const noexcept { return operands_; }
 
   bool given(std::string_view name) const { return given_.contains(name); }  // not by default
-  bool configured(std::string_view name) const { return configured_.contains(name); }  // given by lmkit.toml
+  Place place(std::string_view name) const;
   bool flag(std::string_view name) const { return text(name) == "true"; }
   std::string text(std::string_view name) const;  // "" when there is no value
   std::vector<std::string> texts(std::string_view name) const;  // of a repeatable option or a list
@@ -41,12 +44,12 @@ class Arguments {
  private:
   using Values = std::map<std::string, std::vector<std::string>, std::less<>>;
 
-  void add_defaults_from(const Values& source, bool is_file);
+  void add_defaults_from(const Values& source, Place place);
 
   Command command_{};
   std::vector<std::string> operands_;
   Values given_;
-  std::set<std::string, std::less<>> configured_;
+  std::map<std::string, Place, std::less<>> weaker_;  // places of what the command line does not give
 };
 
 // What lmkit.toml says for a command, by option name. An empty path is the user's own file, which may be missing.

@@ -3,6 +3,9 @@
 
 #include "terminal.hpp"
 
+#include <lmkit/abi/allocator.h>
+#include <lmkit/abi/kv.h>
+#include <lmkit/abi/parallel.h>
 #include <lmkit/base/error.hpp>
 #include <lmkit/base/task_pool.hpp>
 #include <lmkit/builtin/cuda.hpp>
@@ -14,9 +17,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <string_view>
 
 namespace lmkit::cli {
 namespace {
+
+constexpr const char* kv_options[] = {"kv", "quant-policy", "ctk", "ctv"};  // spellings of the KV type
 
 PluginSpec spec(std::string name, std::string setting = {}, std::string value = {}) {
   PluginSpec out{std::move(name), {}};
@@ -52,6 +59,50 @@ const PluginSpec* spec_of(const std::string& plugin, const std::vector<PluginSpe
   return nullptr;
 }
 
+// What an option says about a concept.
+struct Answer {
+  std::string_view concept_id;
+  Place place;
+  std::optional<PluginSpec> plugin;  // nothing: the built-in
+};
+
+std::vector<Answer> answers_of(const Arguments& arguments, const std::string& kv_type) {
+  std::vector<Answer> answers;
+  if (const auto ranks = arguments.whole("tp"))
+    answers.push_back({LMKIT_PARALLEL_EXTENSION, arguments.place("tp"), *ranks > 1 ? std::optional(spec("tp-threads", "size", fmt::format("{}", *ranks))) : std::nullopt});
+  if (!kv_type.empty()) {
+    Place place = Place::fallback;
+    for (const char* option : kv_options) place = std::min(place, arguments.place(option));
+    answers.push_back({LMKIT_KV_EXTENSION, place, kv_type != "f16" ? std::optional(spec("kv-" + kv_type)) : std::nullopt});
+  }
+  if (arguments.given("cache-max-entry-count"))
+    answers.push_back({LMKIT_ALLOCATOR_EXTENSION, arguments.place("cache-max-entry-count"), spec("mem-ratio", "ratio", arguments.text("cache-max-entry-count"))});
+  return answers;
+}
+
+// Plugins that are named, and those that options stand for.
+struct AskedFor {
+  std::vector<PluginSpec> specs;
+  std::vector<Answer> answers;
+};
+
+AskedFor asked_for(const Arguments& arguments, const std::string& kv_type, const PluginRegistry& registry) {
+  AskedFor asked{.specs = {}, .answers = answers_of(arguments, kv_type)};
+  const Place place = arguments.place("plugin");
+  for (const std::string& text : arguments.texts("plugin")) {
+    PluginSpec named = parse_plugin_spec(text);
+    const bool may_differ = std::ranges::any_of(asked.answers, [&](const Answer& answer) { return answer.place != place; });
+    const std::vector<std::string> concepts = may_differ ? registry.inspect(named).extensions : std::vector<std::string>{};
+    const auto is_about = [&](const Answer& answer) { return std::ranges::find(concepts, answer.concept_id) != concepts.end(); };
+    if (std::ranges::any_of(asked.answers, [&](const Answer& answer) { return answer.place < place && is_about(answer); })) continue;
+    std::erase_if(asked.answers, [&](const Answer& answer) { return answer.place > place && is_about(answer); });
+    asked.specs.push_back(std::move(named));
+  }
+  for (const Answer& answer : asked.answers)
+    if (answer.plugin) asked.specs.push_back(*answer.plugin);
+  return asked;
+}
+
 // --device auto takes a GPU if there is one and nothing that was asked for is for CPUs alone.
 bool wants_gpu(const Arguments& arguments, const Ranks& ranks) {
   const std::string device = arguments.text("device");
@@ -67,12 +118,12 @@ void require_cuda_half(const PluginFacts& plugin) {
 
 std::vector<std::filesystem::path> plugin_folders(const Arguments& arguments) {
   const std::vector<std::string> named = arguments.texts("plugin-path");
-  return arguments.configured("plugin-path") ? plugin_search_path({}, named) : plugin_search_path(named);
+  return arguments.place("plugin-path") == Place::file ? plugin_search_path({}, named) : plugin_search_path(named);
 }
 
 std::vector<std::string> kv_types(const Arguments& arguments) {
   std::vector<const char*> used;
-  for (const char* option : {"kv", "quant-policy", "ctk", "ctv"})
+  for (const char* option : kv_options)
     if (arguments.given(option)) used.push_back(option);
   if (used.empty()) return {""};
   const bool cache_types = arguments.given("ctk") || arguments.given("ctv");
@@ -84,19 +135,14 @@ std::vector<std::string> kv_types(const Arguments& arguments) {
   return {bits == "0" ? "f16" : "int" + bits};
 }
 
-std::vector<PluginSpec> plugin_specs(const Arguments& arguments, const std::string& kv_type) {
-  std::vector<PluginSpec> specs;
-  for (const std::string& text : arguments.texts("plugin")) specs.push_back(parse_plugin_spec(text));
-  if (const auto ranks = arguments.whole("tp"); ranks && *ranks > 1) specs.push_back(spec("tp-threads", "size", fmt::format("{}", *ranks)));
-  if (!kv_type.empty() && kv_type != "f16") specs.push_back(spec("kv-" + kv_type));
-  if (arguments.given("cache-max-entry-count")) specs.push_back(spec("mem-ratio", "ratio", arguments.text("cache-max-entry-count")));
-  return specs;
-}
-
 Composed compose(const Arguments& arguments, const std::string& kv_type) {
-  const std::vector<PluginSpec> specs = plugin_specs(arguments, kv_type);
-  const Composition found = PluginRegistry(plugin_folders(arguments)).compose(specs);
-  if (kv_type == "f16" && found.kv)
+  const PluginRegistry registry(plugin_folders(arguments));
+  const auto [specs, answers] = asked_for(arguments, kv_type, registry);
+  const Composition found = registry.compose(specs);
+  const auto says_built_in = [&](const char* concept_id) {
+    return std::ranges::any_of(answers, [&](const Answer& answer) { return answer.concept_id == concept_id && !answer.plugin; });
+  };
+  if (found.kv && says_built_in(LMKIT_KV_EXTENSION))
     throw Error(ErrorKind::plugin, fmt::format("--kv f16 and the plugin {} both say how keys and values are stored", found.kv->name),
                 "one of them");
   const auto described = [&](const auto& source, const char* built_in) {
@@ -104,7 +150,7 @@ Composed compose(const Arguments& arguments, const std::string& kv_type) {
   };
   const AnyKvBackend::Source kv = found.kv ? *found.kv : AnyKvBackend::built_in<KvF16>("kv-f16");
   const auto group = found.parallel ? std::make_shared<AnyParallel::Group>(*found.parallel) : std::make_shared<AnyParallel::Group>();
-  if (arguments.whole("tp") == 1 && group->ranks().size > 1)
+  if (group->ranks().size > 1 && says_built_in(LMKIT_PARALLEL_EXTENSION))
     throw Error(ErrorKind::usage, fmt::format("--tp 1 with {} ranks of {}", group->ranks().size, found.parallel->name), "one of them");
   const bool on_gpu = wants_gpu(arguments, group->ranks());
   if (on_gpu && found.kv)

@@ -37,8 +37,7 @@ std::vector<std::filesystem::path> plugin_folders(const Arguments& arguments);
 // The KV types asked for, by --kv, --quant-policy, or -ctk and -ctv: "f16", "int8", "int4"; none: {""}.
 std::vector<std::string> kv_types(const Arguments& arguments);
 
-// What --plugin and its sugar ask for, with one of kv_types().
-std::vector<PluginSpec> plugin_specs(const Arguments& arguments, const std::string& kv_type);
+// What --plugin and its sugar ask for, with one of kv_types(). Where both say something about a concept, the stronger place counts.
 Composed compose(const Arguments& arguments, const std::string& kv_type);
 Composed compose(const Arguments& arguments);  // of a command that takes one KV type
 

@@ -205,7 +205,8 @@ std::string manual_in_markdown() {
   std::string out =
       "# lmkit: commands and options\n\n"
       "Written by `lmkit help --markdown`. An option's value comes from the first place that has it: the command line,\n"
-      "`LMKIT_<NAME>` (`--model-path` is `LMKIT_MODEL_PATH`), `lmkit.toml` in `$XDG_CONFIG_HOME/lmkit`, its default.\n\n"
+      "`LMKIT_<NAME>` (`--model-path` is `LMKIT_MODEL_PATH`), `lmkit.toml` in `$XDG_CONFIG_HOME/lmkit`, its default.\n"
+      "A plugin that is named (`--plugin kv-int4`) and an option about the same concept (`--kv`, `--tp`, `--cache-max-entry-count`) count likewise.\n\n"
       "Exit codes: 0 ok, 1 run time, 2 usage, 3 model unreadable or unsupported, 4 does not fit in memory, 5 plugin refused,\n"
       "6 device or driver, 7 a gate failed, 130 interrupted.\n";
   for (const CommandInfo& command : commands()) {
