@@ -34,7 +34,7 @@ struct AppendParams {
 };
 
 inline constexpr int append_warps = 8;   // of a block
-inline constexpr int chunk_queries = 4;   // heads whose rows of tile_tokens tokens are a block's, in chunks
+inline constexpr int chunk_queries = 4;  // heads whose rows of tile_tokens tokens are a block's, in chunks
 inline constexpr int mean_rows = 16;     // keys that mean_kernel turns at once
 inline constexpr int mean_stretch = 64;  // tokens of the step whose blocks' means a block of mean_kernel's threads takes
 
@@ -66,8 +66,8 @@ __device__ __forceinline__ void encode_rows(const float (*x)[head_dim], typename
   __syncwarp();
 }
 
-// For a condition that is the same in all lanes: the compiler knows too, and lanes that exchange values under it cost no more than elsewhere.
-__device__ __forceinline__ bool all_lanes(bool condition) { return __any_sync(full_warp, condition); }
+// A condition that is the same in all lanes, so that the compiler knows too: shuffles under it cost no more than elsewhere.
+__device__ __forceinline__ bool warp_uniform(bool condition) { return __any_sync(full_warp, condition); }
 
 // A tile in a page, or one that is put together in shared memory, whose pieces of 16 bytes are permuted so that lanes write to different banks.
 struct TileTarget {
@@ -85,7 +85,7 @@ __device__ __forceinline__ void write_plain(const TileTarget& target, int part, 
   std::uint32_t low[Row::fours], high[Row::fours];  // two dimensions each
 #pragma unroll
   for (int n = 0; n < Row::fours; ++n) low[n] = store2(row.at[n].x, row.at[n].y, is_bf16), high[n] = store2(row.at[n].z, row.at[n].w, is_bf16);
-  if (all_lanes(part == 0)) {
+  if (warp_uniform(part == 0)) {
     static_assert(Tile::run == 4);  // both are neighbours
     Row::each_four(lane, [&](int n, int four) { *reinterpret_cast<uint2*>(target.at(Tile::key_unit(t, 4 * four))) = make_uint2(low[n], high[n]); });
     return;
@@ -237,12 +237,12 @@ __global__ void __launch_bounds__(append_warps* warp_size, 6) append_kernel(cons
     if (centred) means.load(view, sequence, head, position, true, lane);
     WarpRow<head_dim> x;
     x.load(source + token * stride, view.is_bf16, lane);
-    if (all_lanes(part == 0)) rope.rotate(x, room.values[0], lane);
+    if (warp_uniform(part == 0)) rope.rotate(x, room.values[0], lane);
     if (view.hadamard) x.hadamard(lane);
     if (is_query) return x.store(p.q + token * stride + head * head_dim, view.is_bf16, lane);
     if (centred) means.centre(x, lane);
     write_row<Codec, head_dim>({place.tile, false}, part, place.token, x, room, view.is_bf16, lane);
-    if (!Tile::may_centre || all_lanes(++token == end)) return;
+    if (!Tile::may_centre || warp_uniform(++token == end)) return;
     place = place_of<Tile>(view, sequence, head, ++position);
     rope = rope_of<head_dim>(p, position, room.near, lane);
   }
@@ -283,7 +283,7 @@ struct ChunkAppend {
   __device__ __forceinline__ void queries(int first_head) const {
     const int heads = min(chunk_queries, p.view.query_heads - first_head);
 #pragma unroll 1
-    for (int t = warp; all_lanes(t < tokens); t += append_warps) {
+    for (int t = warp; warp_uniform(t < tokens); t += append_warps) {
       std::uint16_t* const q = p.q + (first_token + t) * p.q_stride + first_head * head_dim;
       WarpRow<head_dim> rows[chunk_queries];
 #pragma unroll
@@ -307,7 +307,7 @@ struct ChunkAppend {
     const bool exists = lane < tokens;
     const bool fills = exists && begin >= view.query_starts[sequence] && begin + tile_tokens <= view.query_starts[sequence + 1];
 #pragma unroll 1
-    for (std::uint32_t rest = __ballot_sync(full_warp, exists && !fills) & 0x11111111u << warp % part_warps; all_lanes(rest != 0); rest &= rest - 1) {
+    for (std::uint32_t rest = __ballot_sync(full_warp, exists && !fills) & 0x11111111u << warp % part_warps; warp_uniform(rest != 0); rest &= rest - 1) {
       const int n = __ffs(rest) - 1, s = of_lane(sequence, n), at = of_lane(position, n);
       const TokenPlace place = place_of<Tile>(view, s, head, at);
       WarpRow<head_dim> x;
@@ -358,7 +358,7 @@ struct ChunkAppend {
     return means;
   }
   __device__ __forceinline__ void turn(WarpRow<head_dim>& x, int part, const KeyMeans<head_dim>& means, int position) const {
-    if (all_lanes(part == 0)) rope_of<head_dim>(p, position, room().near, lane).rotate(x, room().values[Room::rows - 1], lane);
+    if (warp_uniform(part == 0)) rope_of<head_dim>(p, position, room().near, lane).rotate(x, room().values[Room::rows - 1], lane);
     if (p.view.hadamard) x.hadamard(lane);
     if (is_centred(part)) means.centre(x, lane);
   }
